@@ -1,0 +1,1 @@
+//! Portcullis's record of every request and decision.

@@ -1,0 +1,1 @@
+//! Portcullis's request path: TLS, identity, routing, forwarding.

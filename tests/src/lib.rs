@@ -1,0 +1,1 @@
+//! The rig and the suites that drive Portcullis on real parts.
