@@ -1,0 +1,18 @@
+//! What the kernel and userspace halves of Portcullis must agree on.
+//!
+//! Everything here is `no_std`, allocates nothing and touches no clock, so that the same code
+//! runs in the XDP program, in the daemon and under host tests: the packet parser, the verdicts
+//! and their reasons, the layout of every map, the rate limiter's arithmetic and the hash that
+//! picks its buckets.
+#![cfg_attr(not(test), no_std)]
+
+pub mod abi;
+pub mod gcra;
+pub mod packet;
+pub mod siphash;
+pub mod verdict;
+
+pub use abi::{ABI_VERSION, Cell, Counter, DropSample, Settings};
+pub use gcra::Gcra;
+pub use packet::{Bytes, Judgement, Packet, Source};
+pub use verdict::Reason;

@@ -1,0 +1,435 @@
+//! Finds a packet's source address and what its upper layer is, in one bounded walk.
+//!
+//! The parser is generic over where bytes come from: the XDP program reads a frame through
+//! checked pointers, tests and fuzz targets read a slice. It never looks past what it needs, and
+//! what it can't read it names.
+
+use crate::verdict::Reason;
+
+/// Bounds-checked access to a frame: big-endian integers, or `None` where the frame ends first.
+///
+/// Whole words, not byte arrays: on the BPF target an array is loaded, spilled and compared byte
+/// by byte.
+pub trait Bytes {
+    /// The byte at `offset`.
+    fn u8(&self, offset: usize) -> Option<u8>;
+    /// Two bytes from `offset` on.
+    fn u16(&self, offset: usize) -> Option<u16>;
+    /// Four bytes from `offset` on.
+    fn u32(&self, offset: usize) -> Option<u32>;
+    /// Eight bytes from `offset` on.
+    fn u64(&self, offset: usize) -> Option<u64>;
+    /// Length of the whole frame in bytes.
+    fn frame_bytes(&self) -> usize;
+}
+
+impl Bytes for &[u8] {
+    fn u8(&self, offset: usize) -> Option<u8> {
+        self.get(offset).copied()
+    }
+
+    fn u16(&self, offset: usize) -> Option<u16> {
+        Some(u16::from_be_bytes(*self.get(offset..)?.first_chunk()?))
+    }
+
+    fn u32(&self, offset: usize) -> Option<u32> {
+        Some(u32::from_be_bytes(*self.get(offset..)?.first_chunk()?))
+    }
+
+    fn u64(&self, offset: usize) -> Option<u64> {
+        Some(u64::from_be_bytes(*self.get(offset..)?.first_chunk()?))
+    }
+
+    fn frame_bytes(&self) -> usize {
+        self.len()
+    }
+}
+
+/// VLAN tags that are walked: a customer tag inside a service tag (IEEE 802.1ad).
+pub const MAX_VLAN_TAGS: usize = 2;
+
+/// IPv6 extension headers that are walked. RFC 8504, 5.3 lets a host limit them; eight is more
+/// than any of the orders that RFC 8200, 4.1 recommends.
+pub const MAX_EXTENSIONS: usize = 8;
+
+const ETHERNET_BYTES: usize = 14;
+const VLAN_TAG_BYTES: usize = 4;
+const IPV4_BYTES: usize = 20;
+const IPV6_BYTES: usize = 40;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
+
+const PROTOCOL_ICMP: u8 = 1;
+const PROTOCOL_ICMPV6: u8 = 58;
+
+/// Largest IPv4 ICMP error a host should send (RFC 1812, 4.3.2.3), and largest ICMPv6 error
+/// (RFC 4443, 2.4 c). A larger "error" is somebody's payload and gets no exemption.
+const LARGEST_ERROR_V4: u16 = 576;
+const LARGEST_ERROR_V6: u16 = 1280;
+
+/// A v4-mapped IPv6 address (RFC 4291, 2.5.5.2) has these upper bits in its lower half, and an
+/// upper half of zero.
+const V4_MAPPED: u64 = 0xffff_0000_0000;
+
+/// Where a packet says it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An IPv4 address, also one that was written as v4-mapped IPv6: both get one verdict.
+    V4(u32),
+    /// Any other IPv6 address, as its upper and lower half.
+    V6(u64, u64),
+}
+
+impl Source {
+    /// An IPv6 address by its halves. `::ffff:a.b.c.d` is the IPv4 address: writing a source that
+    /// way must not lead around a list.
+    #[inline(always)]
+    pub const fn from_ipv6(high: u64, low: u64) -> Self {
+        if high == 0 && low & !0xffff_ffff == V4_MAPPED {
+            Self::V4(low as u32)
+        } else {
+            Self::V6(high, low)
+        }
+    }
+
+    /// The address as the halves of an IPv6 address, IPv4 as v4-mapped.
+    #[inline(always)]
+    pub const fn to_ipv6(self) -> (u64, u64) {
+        match self {
+            Self::V4(address) => (0, V4_MAPPED | address as u64),
+            Self::V6(high, low) => (high, low),
+        }
+    }
+
+    /// What the rate limiter counts as one source: an IPv4 address, or an IPv6 /64.
+    ///
+    /// One IPv6 customer holds at least a /64, so counting single addresses would hand out 2⁶⁴
+    /// limits. Link-local neighbours all share fe80::/64 and are told apart by their lower half.
+    #[inline(always)]
+    pub const fn rate_key(self) -> u64 {
+        match self {
+            // No unicast prefix begins with ffff, so this never meets a /64.
+            Self::V4(address) => 0xffff_ffff_0000_0000 | address as u64,
+            Self::V6(high, low) if high >> 54 == 0xfe80 >> 6 => low,
+            Self::V6(high, _) => high,
+        }
+    }
+}
+
+/// A packet whose addresses have been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Its source address.
+    pub source: Source,
+    ip: Ip,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ip {
+    V4 {
+        protocol: u8,
+        first_fragment: bool,
+        total_bytes: u16,
+        destination: u32,
+        upper_offset: usize,
+    },
+    V6 {
+        next_header: u8,
+        hop_limit: u8,
+        total_bytes: u16,
+        destination: (u64, u64),
+        upper_offset: usize,
+    },
+}
+
+/// What a frame turned out to be before any list was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Nothing to judge, or nothing that could be: the reason says whether it passes.
+    Decided(Reason),
+    /// It has a source address.
+    Judge(Packet),
+}
+
+/// Reads a frame from its Ethernet header to its IP addresses.
+#[inline(always)]
+pub fn parse<B: Bytes>(frame: &B) -> Judgement {
+    match locate_ip(frame) {
+        Ok(Some((ETHERTYPE_IPV4, offset))) => match parse_ipv4(frame, offset) {
+            Some(packet) => Judgement::Judge(packet),
+            None => Judgement::Decided(Reason::Malformed),
+        },
+        Ok(Some((_, offset))) => match parse_ipv6(frame, offset) {
+            Some(packet) => Judgement::Judge(packet),
+            None => Judgement::Decided(Reason::Malformed),
+        },
+        Ok(None) => Judgement::Decided(Reason::NotIp),
+        Err(reason) => Judgement::Decided(reason),
+    }
+}
+
+/// The EtherType (IPv4 or IPv6) and the offset of the IP header; `Ok(None)` when it is neither.
+#[inline(always)]
+fn locate_ip<B: Bytes>(frame: &B) -> Result<Option<(u16, usize)>, Reason> {
+    let mut type_offset = ETHERNET_BYTES - 2;
+    for _ in 0..=MAX_VLAN_TAGS {
+        let ethertype = frame.u16(type_offset).ok_or(Reason::Malformed)?;
+        if ethertype == ETHERTYPE_IPV4 || ethertype == ETHERTYPE_IPV6 {
+            return Ok(Some((ethertype, type_offset + 2)));
+        }
+        if !is_vlan(ethertype) {
+            return Ok(None);
+        }
+        type_offset += VLAN_TAG_BYTES;
+    }
+    Err(Reason::VlanTooDeep)
+}
+
+#[inline(always)]
+const fn is_vlan(ethertype: u16) -> bool {
+    ethertype == ETHERTYPE_VLAN[0]
+        || ethertype == ETHERTYPE_VLAN[1]
+        || ethertype == ETHERTYPE_VLAN[2]
+}
+
+/// `None` for a header that is cut off or contradicts itself or the frame (RFC 1122, 3.2.1).
+#[inline(always)]
+fn parse_ipv4<B: Bytes>(frame: &B, offset: usize) -> Option<Packet> {
+    // The last word first: where it can be read, so can all the others.
+    let destination = frame.u32(offset + 16)?;
+    let source = frame.u32(offset + 12)?;
+    let version_and_words = frame.u8(offset)?;
+    let total_bytes = frame.u16(offset + 2)?;
+    let fragment = frame.u16(offset + 6)?;
+    let protocol = frame.u8(offset + 9)?;
+    let header_bytes = usize::from(version_and_words & 0x0f) * 4;
+    if version_and_words >> 4 != 4
+        || header_bytes < IPV4_BYTES
+        || usize::from(total_bytes) < header_bytes
+        || offset + usize::from(total_bytes) > frame.frame_bytes()
+    {
+        return None;
+    }
+    Some(Packet {
+        source: Source::V4(source),
+        ip: Ip::V4 {
+            protocol,
+            first_fragment: fragment & 0x1fff == 0,
+            total_bytes,
+            destination,
+            upper_offset: offset + header_bytes,
+        },
+    })
+}
+
+/// `None` for a header that is cut off or contradicts itself or the frame.
+#[inline(always)]
+fn parse_ipv6<B: Bytes>(frame: &B, offset: usize) -> Option<Packet> {
+    let destination = (frame.u64(offset + 24)?, frame.u64(offset + 32)?);
+    let source = Source::from_ipv6(frame.u64(offset + 8)?, frame.u64(offset + 16)?);
+    let version = frame.u8(offset)? >> 4;
+    let payload_bytes = frame.u16(offset + 4)?;
+    let next_header = frame.u8(offset + 6)?;
+    let hop_limit = frame.u8(offset + 7)?;
+    if version != 6 || offset + IPV6_BYTES + usize::from(payload_bytes) > frame.frame_bytes() {
+        return None;
+    }
+    Some(Packet {
+        source,
+        ip: Ip::V6 {
+            next_header,
+            hop_limit,
+            total_bytes: payload_bytes.saturating_add(IPV6_BYTES as u16),
+            destination,
+            upper_offset: offset + IPV6_BYTES,
+        },
+    })
+}
+
+impl Packet {
+    /// Whether the host can't do without this packet, whatever the lists say of its source:
+    /// `Ok(Some(reason))` names why.
+    ///
+    /// # Errors
+    /// The reason for which what lies above the IP header could not be walked.
+    #[inline(always)]
+    pub fn exemption<B: Bytes>(&self, frame: &B) -> Result<Option<Reason>, Reason> {
+        match self.ip {
+            Ip::V4 {
+                protocol,
+                first_fragment,
+                total_bytes,
+                destination,
+                upper_offset,
+            } => {
+                if protocol != PROTOCOL_ICMP || !first_fragment {
+                    return Ok(None);
+                }
+                let kind_and_code = frame.u16(upper_offset).ok_or(Reason::Malformed)?;
+                // Destination unreachable, fragmentation needed (RFC 1191, 4).
+                let is_error = kind_and_code == 0x0304 && total_bytes <= LARGEST_ERROR_V4;
+                let quotes_us = frame.u32(upper_offset + 8 + 12) == Some(destination);
+                Ok((is_error && quotes_us).then_some(Reason::PathMtu))
+            }
+            Ip::V6 {
+                next_header,
+                hop_limit,
+                total_bytes,
+                destination,
+                upper_offset,
+            } => {
+                let Some(icmp_offset) = find_icmpv6(frame, next_header, upper_offset)? else {
+                    return Ok(None);
+                };
+                let kind = frame.u8(icmp_offset).ok_or(Reason::Malformed)?;
+                // Packet too big (RFC 8201, 4).
+                if kind == 2 {
+                    let is_error = total_bytes <= LARGEST_ERROR_V6;
+                    let quoted = icmp_offset + 8 + 8;
+                    let quotes_us = frame.u64(quoted) == Some(destination.0)
+                        && frame.u64(quoted + 8) == Some(destination.1);
+                    return Ok((is_error && quotes_us).then_some(Reason::PathMtu));
+                }
+                // Router and neighbour messages, redirect; hop limit 255 proves that no router
+                // forwarded them (RFC 4861, 6.1 and 7.1).
+                let is_neighbour = matches!(kind, 133..=137) && hop_limit == 255;
+                Ok(is_neighbour.then_some(Reason::NeighbourDiscovery))
+            }
+        }
+    }
+}
+
+/// Walks extension headers to an ICMPv6 header; `Ok(None)` when something else comes first, or
+/// when this is a later fragment, which has no upper-layer header.
+#[inline(always)]
+fn find_icmpv6<B: Bytes>(
+    frame: &B,
+    mut next_header: u8,
+    mut offset: usize,
+) -> Result<Option<usize>, Reason> {
+    for _ in 0..=MAX_EXTENSIONS {
+        match next_header {
+            PROTOCOL_ICMPV6 => return Ok(Some(offset)),
+            // Hop-by-hop, routing, destination options, mobility, HIP, shim6 (RFC 7045, 4).
+            0 | 43 | 60 | 135 | 139 | 140 => {
+                let units = frame.u8(offset + 1).ok_or(Reason::Malformed)?;
+                next_header = frame.u8(offset).ok_or(Reason::Malformed)?;
+                offset += (usize::from(units) + 1) * 8;
+            }
+            // Fragment (RFC 8200, 4.5).
+            44 => {
+                frame.u32(offset + 4).ok_or(Reason::Malformed)?;
+                if frame.u16(offset + 2).ok_or(Reason::Malformed)? & 0xfff8 != 0 {
+                    return Ok(None);
+                }
+                next_header = frame.u8(offset).ok_or(Reason::Malformed)?;
+                offset += 8;
+            }
+            // Authentication (RFC 4302, 2.2: length in 32-bit words, minus 2).
+            51 => {
+                let words = frame.u8(offset + 1).ok_or(Reason::Malformed)?;
+                next_header = frame.u8(offset).ok_or(Reason::Malformed)?;
+                offset += (usize::from(words) + 2) * 4;
+            }
+            _ => return Ok(None),
+        }
+    }
+    Err(Reason::ExtensionsTooDeep)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ipv4_frame(source: [u8; 4], payload: &[u8]) -> Vec<u8> {
+        let total = (IPV4_BYTES + payload.len()) as u16;
+        let mut frame = vec![0; 12];
+        frame.extend([0x08, 0x00, 0x45, 0]);
+        frame.extend(total.to_be_bytes());
+        frame.extend([0, 0, 0, 0, 64, 17, 0, 0]);
+        frame.extend(source);
+        frame.extend([192, 0, 2, 1]);
+        frame.extend(payload);
+        frame
+    }
+
+    #[test]
+    fn finds_the_source_of_an_ipv4_packet() {
+        let frame = ipv4_frame([203, 0, 113, 9], b"payload");
+        let Judgement::Judge(packet) = parse(&frame.as_slice()) else {
+            panic!("{:?}", parse(&frame.as_slice()));
+        };
+        assert_eq!(packet.source, Source::V4(0xcb00_7109));
+        assert_eq!(packet.exemption(&frame.as_slice()), Ok(None));
+    }
+
+    #[test]
+    fn every_truncation_of_a_packet_is_malformed() {
+        let frame = ipv4_frame([203, 0, 113, 9], b"payload");
+        for cut in 0..frame.len() {
+            assert_eq!(
+                parse(&&frame[..cut]),
+                Judgement::Decided(Reason::Malformed),
+                "cut at {cut}"
+            );
+        }
+    }
+
+    #[test]
+    fn ethernet_padding_is_no_contradiction() {
+        let mut frame = ipv4_frame([203, 0, 113, 9], b"");
+        frame.resize(60, 0);
+        assert!(matches!(parse(&frame.as_slice()), Judgement::Judge(_)));
+    }
+
+    #[test]
+    fn a_v4_mapped_source_is_the_ipv4_address() {
+        let (high, low) = Source::V4(0x0102_0304).to_ipv6();
+        assert_eq!(Source::from_ipv6(high, low), Source::V4(0x0102_0304));
+        assert_eq!(Source::from_ipv6(1, low), Source::V6(1, low));
+    }
+
+    #[test]
+    fn one_rate_key_for_a_64_and_one_for_each_link_local_neighbour() {
+        let documentation = 0x2001_0db8_0000_0000;
+        assert_eq!(
+            Source::V6(documentation, 1).rate_key(),
+            Source::V6(documentation, 2).rate_key()
+        );
+        let link_local = 0xfe80_0000_0000_0000;
+        assert_ne!(
+            Source::V6(link_local, 1).rate_key(),
+            Source::V6(link_local, 2).rate_key()
+        );
+    }
+
+    /// Every byte string is judged without a panic, and no reading goes past its end: the slice
+    /// implementation would panic or the walk would not end.
+    #[test]
+    fn any_bytes_are_judged() {
+        let mut state = 0x1234_5678_9abc_def0_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for _ in 0..200_000 {
+            let length = (next() % 128) as usize;
+            let mut frame: Vec<u8> = (0..length).map(|_| next() as u8).collect();
+            // Half of them get a header that leads further in.
+            if length > 20 && next() % 2 == 0 {
+                let (ethertype, version) =
+                    [(0x0800_u16, 0x45), (0x86dd, 0x60)][next() as usize % 2];
+                frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
+                frame[14] = version;
+                frame[18] = 0;
+            }
+            if let Judgement::Judge(packet) = parse(&frame.as_slice()) {
+                let _ = packet.exemption(&frame.as_slice());
+            }
+        }
+    }
+}
