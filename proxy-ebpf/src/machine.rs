@@ -1,0 +1,90 @@
+//! What `core` lacks on this target: clocks, compare-and-swap, and a word to the compiler.
+
+use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_ns};
+
+/// `CLOCK_BOOTTIME`, which counts suspended time: a ban of an hour ends in an hour. Linux 5.8.
+#[inline(always)]
+pub(crate) fn boot_ns() -> u64 {
+    // SAFETY: a helper without arguments that any program type may call.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// `CLOCK_MONOTONIC`.
+#[inline(always)]
+pub(crate) fn monotonic_ns() -> u64 {
+    // SAFETY: a helper without arguments that any program type may call.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Reads a word that other CPUs write. LLVM can't select an atomic load for BPF; an aligned
+/// 64-bit load is single-copy atomic on every architecture that runs eBPF in 64 bits.
+///
+/// # Safety
+/// `word` points into a map value and is aligned to eight bytes.
+#[inline(always)]
+pub(crate) unsafe fn load(word: *const u64) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::read_volatile(word) }
+}
+
+/// Writes `new` if the word still holds `expected`; says whether it did.
+///
+/// `core::sync::atomic` offers no compare-exchange here; the intrinsic becomes
+/// `atomic64_cmpxchg` (Linux 5.12).
+///
+/// # Safety
+/// `word` points into a map value and is aligned to eight bytes.
+#[inline(always)]
+pub(crate) unsafe fn compare_and_swap(word: *mut u64, expected: u64, new: u64) -> bool {
+    use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+    // SAFETY: the caller's promise.
+    let (_, swapped) = unsafe {
+        atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+            word, expected, new,
+        )
+    };
+    swapped
+}
+
+/// Hides from the compiler where a packet pointer came from.
+///
+/// `xdp_md.data` is declared as 32 bits and becomes a 64-bit pointer by the kernel's rewrite. A
+/// compiler that knows the declaration spills it as 32 bits, which the verifier refuses
+/// ("invalid size of register spill").
+#[inline(always)]
+pub(crate) fn opaque(pointer: usize) -> usize {
+    let mut pointer = pointer as u64;
+    // SAFETY: no instruction at all; the value passes through unchanged.
+    unsafe { core::arch::asm!("/* {0} */", inout(reg) pointer, options(pure, nomem, nostack)) };
+    pointer as usize
+}
+
+/// One load of a word at any alignment, as eBPF defines it (RFC 9669, 5.2).
+///
+/// `read_unaligned` would become one load a byte, because LLVM holds unaligned loads to be
+/// unavailable on this target; the kernel runs them as they are wherever the machine can.
+macro_rules! unaligned_load {
+    ($name:ident, $size:literal) => {
+        /// # Safety
+        /// The bytes at `address` were checked against the end of the packet.
+        #[inline(always)]
+        pub(crate) unsafe fn $name(address: usize) -> u64 {
+            let word: u64;
+            // SAFETY: the caller's promise; the instruction reads the packet and nothing else.
+            unsafe {
+                core::arch::asm!(
+                    concat!("{word} = *(", $size, " *)({address} + 0)"),
+                    word = out(reg) word,
+                    address = in(reg) address as u64,
+                    options(pure, readonly, nostack)
+                );
+            }
+            word
+        }
+    };
+}
+
+unaligned_load!(load_u8, "u8");
+unaligned_load!(load_u16, "u16");
+unaligned_load!(load_u32, "u32");
+unaligned_load!(load_u64, "u64");

@@ -1,0 +1,68 @@
+//! Every verdict is counted; some drops are told in full.
+
+use aya_ebpf::{
+    btf_maps::{PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+use proxy_common::{Bytes as _, Counter, DropSample, Reason, Source, abi::SAMPLE_RING_BYTES};
+
+use crate::{Verdict, frame::Frame, machine, settings};
+
+#[btf_map]
+static COUNTERS: PerCpuArray<Counter, { Reason::SLOTS }> = PerCpuArray::new();
+
+/// Carries `DropSample`s. Declared without a type because libbpf, and so bpftool, refuses a ring
+/// buffer whose value type has a size.
+#[btf_map]
+static SAMPLES: RingBuf<(), { SAMPLE_RING_BYTES as usize }> = RingBuf::new();
+
+/// When this CPU may put its next sample into the ring: a GCRA bucket, see `Settings::sample_rate`.
+#[btf_map]
+static SAMPLE_TAT: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+#[inline(always)]
+pub(crate) fn count(verdict: &Verdict, frame: &Frame<'_>) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(verdict.reason as u32) {
+        // SAFETY: the slot belongs to this CPU, and XDP runs with softirqs off: nobody else
+        // writes it while we do.
+        let counter = unsafe { &mut *counter };
+        counter.packets += 1;
+        counter.bytes += frame.frame_bytes() as u64;
+    }
+    if verdict.reason.drops() {
+        sample(verdict, frame);
+    }
+}
+
+#[inline(always)]
+fn sample(verdict: &Verdict, frame: &Frame<'_>) {
+    let Some(settings) = settings::current() else {
+        return;
+    };
+    let Some(tat_ns) = SAMPLE_TAT.get_ptr_mut(0) else {
+        return;
+    };
+    if !settings.sample_rate.is_limited() {
+        return;
+    }
+    let now_ns = machine::boot_ns();
+    // SAFETY: this CPU's own slot, as in `count`.
+    let tat_ns = unsafe { &mut *tat_ns };
+    let Some(next_ns) = settings.sample_rate.admit(*tat_ns, now_ns) else {
+        return;
+    };
+    *tat_ns = next_ns;
+    let (high, low) = verdict.source.map_or((0, 0), Source::to_ipv6);
+    // A full ring loses the sample, never the count.
+    if let Some(mut entry) = SAMPLES.reserve_untyped::<DropSample>(0) {
+        entry.write(DropSample {
+            at_ns: now_ns,
+            source: [high.to_be(), low.to_be()],
+            reason: verdict.reason as u32,
+            ifindex: frame.ifindex(),
+            frame_bytes: frame.frame_bytes() as u32,
+            reserved: 0,
+        });
+        entry.submit(0);
+    }
+}
