@@ -1,0 +1,230 @@
+//! One interface: adopt our link, attach natively or else generically, name who is in the way.
+
+use std::{fs, io};
+
+use aya::programs::{
+    ProgramError, Xdp, XdpMode,
+    links::{FdLink, PinnedLink},
+    loaded_links, loaded_programs,
+    xdp::XdpLink,
+};
+use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
+
+use crate::{
+    error::{DatapathError, InterfaceOwner, While as _},
+    netlink,
+    pins::{Pins, pin_error, remove_pin},
+};
+
+/// Where the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachmentMode {
+    /// In the driver, before the kernel makes a socket buffer.
+    Native,
+    /// In the network stack, because the driver has no native mode: correct, but slower.
+    Generic,
+}
+
+impl AttachmentMode {
+    /// `native` or `generic`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// How an attachment came about at this start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttachmentOrigin {
+    /// The link of an earlier run got this run's program, atomically.
+    Adopted,
+    /// There was none.
+    Fresh,
+    /// There was none, and native mode was refused for this reason.
+    FreshAfterRefusal(String),
+}
+
+/// A guarded interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Name of the interface.
+    pub interface: String,
+    /// Its index in this network namespace.
+    pub ifindex: u32,
+    /// Where the program runs.
+    pub mode: AttachmentMode,
+    /// Kernel's id of the program.
+    pub program_id: u32,
+    /// How it came about.
+    pub origin: AttachmentOrigin,
+}
+
+/// An interface that is free for us, or ours already.
+pub(crate) struct Candidate {
+    interface: String,
+    ifindex: u32,
+    /// A link of an earlier run that still holds this very interface.
+    ours: Option<FdLink>,
+}
+
+/// Looks at an interface without changing it.
+pub(crate) fn inspect(interface: &str, pins: &Pins) -> Result<Candidate, DatapathError> {
+    let ifindex = index_of(interface)?;
+    let present = netlink::xdp_on(ifindex).while_trying_to("ask for the interface's program")?;
+    let pin = pins.link(interface);
+    let pinned = fs::exists(&pin).map_err(|source| pin_error("look for", &pin, source))?;
+    let mut candidate = Candidate {
+        interface: interface.to_owned(),
+        ifindex,
+        ours: None,
+    };
+    if pinned {
+        let link = FdLink::from(PinnedLink::from_pin(&pin).while_trying_to("open a pinned link")?);
+        let info = link.info().while_trying_to("read a pinned link")?;
+        // Otherwise the link outlived an interface of this name that went away.
+        if present.is_some_and(|xdp| xdp.program_id == info.program_id()) {
+            candidate.ours = Some(link);
+            return Ok(candidate);
+        }
+    }
+    match present {
+        None => Ok(candidate),
+        Some(xdp) => Err(owned(interface, xdp.program_id)),
+    }
+}
+
+/// Puts `program` on the interface and pins the link.
+pub(crate) fn attach(
+    candidate: Candidate,
+    program: &mut Xdp,
+    pins: &Pins,
+) -> Result<Attachment, DatapathError> {
+    let Candidate {
+        interface,
+        ifindex,
+        ours,
+    } = candidate;
+    let program_id = program
+        .info()
+        .while_trying_to("read the loaded program")?
+        .id();
+    let origin = match ours {
+        Some(link) => {
+            let link = XdpLink::try_from(link).while_trying_to("adopt a link")?;
+            let id = program
+                .attach_to_link(link)
+                .while_trying_to("swap the program of a link")?;
+            // Only the pin keeps the link from here on.
+            drop(program.take_link(id).while_trying_to("adopt a link")?);
+            AttachmentOrigin::Adopted
+        }
+        None => {
+            let pin = pins.link(&interface);
+            remove_pin(&pin)?;
+            let (link, refusal) = attach_fresh(&interface, ifindex, program)?;
+            drop(link.pin(&pin).while_trying_to("pin a link")?);
+            refusal.map_or(AttachmentOrigin::Fresh, AttachmentOrigin::FreshAfterRefusal)
+        }
+    };
+    let mode = match netlink::xdp_on(ifindex).while_trying_to("ask for the interface's program")? {
+        Some(xdp) if xdp.native => AttachmentMode::Native,
+        _ => AttachmentMode::Generic,
+    };
+    Ok(Attachment {
+        interface,
+        ifindex,
+        mode,
+        program_id,
+        origin,
+    })
+}
+
+/// A new link, and why it isn't native where it isn't.
+fn attach_fresh(
+    interface: &str,
+    ifindex: u32,
+    program: &mut Xdp,
+) -> Result<(FdLink, Option<String>), DatapathError> {
+    let mut refusal = None;
+    for mode in [XdpMode::Driver, XdpMode::Skb] {
+        let error = match program.attach_to_if_index(ifindex, mode) {
+            Ok(id) => {
+                let link = program.take_link(id).while_trying_to("take a link")?;
+                match FdLink::try_from(link) {
+                    Ok(link) => return Ok((link, refusal)),
+                    // A netlink attachment, which can't be pinned; dropping it detached it.
+                    Err(error) => Box::<dyn std::error::Error + Send + Sync>::from(error),
+                }
+            }
+            Err(error) if is_busy(&error) => {
+                let present =
+                    netlink::xdp_on(ifindex).while_trying_to("ask for the interface's program")?;
+                let program_id = present.map_or(0, |xdp| xdp.program_id);
+                return Err(owned(interface, program_id));
+            }
+            Err(error) => Box::from(error),
+        };
+        if mode == XdpMode::Skb {
+            return Err(DatapathError::CantAttach {
+                interface: interface.to_owned(),
+                source: error,
+            });
+        }
+        refusal = Some(root_cause(error.as_ref()));
+    }
+    unreachable!("the last mode either attaches or returns its error")
+}
+
+fn is_busy(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(error)
+        if matches!(error.io_error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists))
+}
+
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+fn owned(interface: &str, program_id: u32) -> DatapathError {
+    let program_name = loaded_programs()
+        .flatten()
+        .find(|program| program.id() == program_id)
+        .and_then(|program| program.name_as_str().map(str::to_owned));
+    let link_id = loaded_links()
+        .flatten()
+        .find(|link| link.program_id() == program_id)
+        .map(|link| link.id());
+    DatapathError::InterfaceOwned {
+        interface: interface.to_owned(),
+        owner: InterfaceOwner {
+            program_id,
+            program_name,
+            link_id,
+        },
+    }
+}
+
+fn index_of(interface: &str) -> Result<u32, DatapathError> {
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)
+        .map_err(io::Error::from)
+        .while_trying_to("open a socket")?;
+    name_to_index(socket, interface).map_err(|_unknown| DatapathError::UnknownInterface {
+        name: interface.to_owned(),
+        existing: interface_names(),
+    })
+}
+
+/// Interfaces of this network namespace; `/proc/self/net` follows it, `/sys/class/net` need not.
+fn interface_names() -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    table
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, _)| name.trim().to_owned())
+        .collect()
+}

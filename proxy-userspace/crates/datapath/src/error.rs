@@ -1,0 +1,173 @@
+//! What can go wrong between userspace and the kernel, and what to do about each.
+
+use std::{fmt, io, path::PathBuf};
+
+use aya::{EbpfError, maps::MapError, pin::PinError, programs::ProgramError};
+
+/// Who already runs an XDP program on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceOwner {
+    /// Kernel's id of the program.
+    pub program_id: u32,
+    /// Name of the program's function, where it has one.
+    pub program_name: Option<String>,
+    /// Id of the BPF link that holds it; `None` for a netlink attachment.
+    pub link_id: Option<u32>,
+}
+
+impl fmt::Display for InterfaceOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.program_name.as_deref().unwrap_or("unnamed");
+        write!(f, "XDP program `{name}` (id {})", self.program_id)?;
+        match self.link_id {
+            Some(id) => write!(f, ", held by BPF link {id}"),
+            None => write!(f, ", attached over netlink"),
+        }
+    }
+}
+
+/// An error of the kernel side. All but [`DatapathError::Kernel`] are the operator's to mend, and
+/// each says how.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// The process lacks the rights.
+    #[error(
+        "not root (uid {uid}): loading and attaching XDP programs needs root; start portcullis with sudo or from its systemd unit"
+    )]
+    NotRoot {
+        /// Effective user id of the process.
+        uid: u32,
+    },
+
+    /// The running kernel is older than the oldest supported.
+    #[error(
+        "kernel {found} is too old: Portcullis needs Linux {needed} or newer; upgrade the kernel, or leave out [kernel] to run without XDP"
+    )]
+    KernelTooOld {
+        /// Release of the running kernel.
+        found: String,
+        /// Oldest release that works.
+        needed: &'static str,
+    },
+
+    /// There is no BPF filesystem where one is needed.
+    #[error(
+        "no BPF filesystem at {}: pins would not outlive the daemon; mount one with `mount -t bpf bpf {}`, or set kernel.bpffs to where one is mounted",
+        path.display(),
+        path.display()
+    )]
+    NoBpffs {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+
+    /// This binary was built without the eBPF toolchain.
+    #[error(
+        "this binary holds no eBPF program (it was built by plain cargo, which embeds a stub); build it with `cargo xtask build`"
+    )]
+    StubObject,
+
+    /// No interface of that name.
+    #[error("no network interface named {name:?}; this host has: {}", existing.join(", "))]
+    UnknownInterface {
+        /// As configured.
+        name: String,
+        /// Those that exist.
+        existing: Vec<String>,
+    },
+
+    /// Another program sits on the interface.
+    #[error(
+        "{interface} already runs {owner}; Portcullis never replaces a stranger's program: stop what owns it (`bpftool net show dev {interface}`, `ip link set dev {interface} xdp off`) or take {interface} out of kernel.interfaces"
+    )]
+    InterfaceOwned {
+        /// The interface.
+        interface: String,
+        /// Who is there.
+        owner: InterfaceOwner,
+    },
+
+    /// The driver took neither a native nor a generic program as a BPF link.
+    #[error("{interface} takes no XDP program as a BPF link: {source}")]
+    CantAttach {
+        /// The interface.
+        interface: String,
+        /// What the kernel said last.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
+    /// Pinned objects of another version are still attached.
+    #[error(
+        "the pins in {} can't be adopted: {difference}; run `portcullis detach` and start again (in between, every packet passes)",
+        path.display()
+    )]
+    IncompatiblePins {
+        /// The pin directory.
+        path: PathBuf,
+        /// What doesn't match.
+        difference: String,
+    },
+
+    /// A pin directory or pin could not be made, read or removed.
+    #[error("can't {action} {}: {source}", path.display())]
+    Pin {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// The kernel refused something it should have taken.
+    #[error("the kernel refused to {action}: {source}")]
+    Kernel {
+        /// What was tried.
+        action: &'static str,
+        /// What it said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl DatapathError {
+    pub(crate) fn kernel(action: &'static str) -> impl FnOnce(KernelRefusal) -> Self {
+        move |refusal| Self::Kernel {
+            action,
+            source: refusal.0,
+        }
+    }
+}
+
+/// Any of aya's errors, so that one closure maps them all.
+pub(crate) struct KernelRefusal(Box<dyn std::error::Error + Send + Sync>);
+
+macro_rules! kernel_refusal_from {
+    ($($error:ty),+) => {$(
+        impl From<$error> for KernelRefusal {
+            fn from(error: $error) -> Self {
+                Self(Box::new(error))
+            }
+        }
+    )+};
+}
+
+kernel_refusal_from!(
+    EbpfError,
+    MapError,
+    PinError,
+    ProgramError,
+    aya::programs::links::LinkError,
+    io::Error
+);
+
+/// Names what was being done when the kernel refused.
+pub(crate) trait While<T> {
+    fn while_trying_to(self, action: &'static str) -> Result<T, DatapathError>;
+}
+
+impl<T, E: Into<KernelRefusal>> While<T> for Result<T, E> {
+    fn while_trying_to(self, action: &'static str) -> Result<T, DatapathError> {
+        self.map_err(Into::into)
+            .map_err(DatapathError::kernel(action))
+    }
+}

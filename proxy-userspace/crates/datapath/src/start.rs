@@ -1,0 +1,248 @@
+//! Starting the kernel side: adopt or load, settle, attach.
+
+use aya::{
+    EbpfLoader,
+    maps::{Array, MapData, PerCpuArray},
+    programs::Xdp,
+};
+use aya_obj::Object;
+use ipnet::IpNet;
+use proxy_common::{ABI_VERSION, Cell, Counter, Gcra, Settings};
+
+use crate::{
+    attach::{self, Attachment},
+    counters::{self, ReasonCount, Samples},
+    error::{DatapathError, While as _},
+    object::embedded_object,
+    pins::{Adoption, Pins, remove_pin},
+    tables::Tables,
+};
+
+/// How fast sources may send, and how often drops are sampled. Both can change at run time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Packets of one source (IPv4 /32, IPv6 /64).
+    pub source_rate: Gcra,
+    /// Drop samples of one CPU.
+    pub sample_rate: Gcra,
+}
+
+/// What to guard.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to pin.
+    pub pins: Pins,
+    /// Interfaces to attach to, by name.
+    pub interfaces: Vec<String>,
+    /// Limits in force from the first packet on.
+    pub limits: Limits,
+    /// Key of the limiter's hash, used when no earlier run left one.
+    pub hash_key: [u64; 2],
+}
+
+/// The running kernel side.
+pub struct Datapath {
+    tables: Tables,
+    settings: Array<MapData, Settings>,
+    counters: PerCpuArray<MapData, Counter>,
+    samples: Option<Samples>,
+    attachments: Vec<Attachment>,
+    detached: Vec<String>,
+    pins: Pins,
+}
+
+impl Datapath {
+    /// Loads the program, or takes over what an earlier run left pinned, makes the tables hold
+    /// exactly `cells`, and attaches to every interface. Interfaces that were guarded by an
+    /// earlier run and are not named any more are released.
+    ///
+    /// Everything is inspected before anything is changed, and tables and settings are right
+    /// before the first packet meets the new program, so a takeover leaves no gap.
+    ///
+    /// # Errors
+    /// See [`DatapathError`]; after one, what an earlier run attached is still attached.
+    pub fn start(
+        options: Options,
+        cells: impl Iterator<Item = (IpNet, Cell)>,
+    ) -> Result<Self, DatapathError> {
+        let Options {
+            pins,
+            interfaces,
+            limits,
+            hash_key,
+        } = options;
+        let bytes = embedded_object()?;
+        let object = Object::parse(bytes)
+            .map_err(aya::EbpfError::ParseError)
+            .while_trying_to("parse the embedded program")?;
+        let candidates = interfaces
+            .iter()
+            .map(|interface| attach::inspect(interface, &pins))
+            .collect::<Result<Vec<_>, _>>()?;
+        let hash_key = prepare_pins(&pins, &object)?.unwrap_or(hash_key);
+
+        let mut loader = EbpfLoader::new();
+        for name in object.maps.keys() {
+            loader.map_pin_path(name, pins.map(name));
+        }
+        let mut ebpf = loader.load(bytes).while_trying_to("load the maps")?;
+        let mut take = |name: &'static str| {
+            ebpf.take_map(name)
+                .ok_or_else(|| aya::maps::MapError::InvalidName { name: name.into() })
+        };
+        let mut tables = take("PREFIXES_V4")
+            .and_then(|v4| Tables::new(v4, take("PREFIXES_V6")?))
+            .while_trying_to("open the prefix tables")?;
+        let settings = take("SETTINGS")
+            .and_then(Array::try_from)
+            .while_trying_to("open the settings")?;
+        let counters = take("COUNTERS")
+            .and_then(PerCpuArray::try_from)
+            .while_trying_to("open the counters")?;
+        let samples = take("SAMPLES")
+            .and_then(Samples::new)
+            .while_trying_to("open the drop samples")?;
+        let program: &mut Xdp = ebpf
+            .program_mut("portcullis")
+            .ok_or_else(|| aya::programs::ProgramError::NotLoaded)
+            .and_then(TryInto::try_into)
+            .while_trying_to("find the XDP program")?;
+        program.load().while_trying_to("load the XDP program")?;
+
+        tables.reconcile(cells)?;
+        let mut datapath = Self {
+            tables,
+            settings,
+            counters,
+            samples: Some(samples),
+            attachments: Vec::new(),
+            detached: Vec::new(),
+            pins,
+        };
+        datapath.write_settings(hash_key, limits)?;
+        for candidate in candidates {
+            match attach::attach(candidate, program, &datapath.pins) {
+                Ok(attachment) => datapath.attachments.push(attachment),
+                Err(error) => {
+                    datapath.undo_fresh_attachments();
+                    return Err(error);
+                }
+            }
+        }
+        datapath.pin_program(program)?;
+        datapath.release_others(&interfaces)?;
+        Ok(datapath)
+    }
+
+    /// The prefix tables.
+    pub fn tables(&mut self) -> &mut Tables {
+        &mut self.tables
+    }
+
+    /// The guarded interfaces.
+    pub fn attachments(&self) -> &[Attachment] {
+        &self.attachments
+    }
+
+    /// Interfaces of an earlier run that this start released.
+    pub fn released(&self) -> &[String] {
+        &self.detached
+    }
+
+    /// Where everything is pinned.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Puts other limits in force for the next packet.
+    ///
+    /// # Errors
+    /// [`DatapathError::Kernel`] when the settings can't be read or written.
+    pub fn set_limits(&mut self, limits: Limits) -> Result<(), DatapathError> {
+        let hash_key = self
+            .settings
+            .get(&0, 0)
+            .while_trying_to("read the settings")?
+            .hash_key;
+        self.write_settings(hash_key, limits)
+    }
+
+    /// What every reason has counted since the maps were made, over restarts.
+    ///
+    /// # Errors
+    /// [`DatapathError::Kernel`] when the counters can't be read.
+    pub fn counters(&self) -> Result<Vec<ReasonCount>, DatapathError> {
+        counters::read(&self.counters).while_trying_to("read the counters")
+    }
+
+    /// The ring of drop samples; only the first call gets it.
+    pub fn take_samples(&mut self) -> Option<Samples> {
+        self.samples.take()
+    }
+
+    fn write_settings(&mut self, hash_key: [u64; 2], limits: Limits) -> Result<(), DatapathError> {
+        let settings = Settings {
+            abi_version: ABI_VERSION,
+            reserved: 0,
+            hash_key,
+            source_rate: limits.source_rate,
+            sample_rate: limits.sample_rate,
+        };
+        self.settings
+            .set(0, settings, 0)
+            .while_trying_to("write the settings")
+    }
+
+    fn pin_program(&self, program: &mut Xdp) -> Result<(), DatapathError> {
+        let path = self.pins.program();
+        remove_pin(&path)?;
+        program.pin(&path).while_trying_to("pin the program")
+    }
+
+    fn release_others(&mut self, interfaces: &[String]) -> Result<(), DatapathError> {
+        for pinned in self.pins.interfaces()? {
+            if !interfaces.contains(&pinned) {
+                remove_pin(&self.pins.link(&pinned))?;
+                self.detached.push(pinned);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what this start attached; adopted links stay, they were in force before.
+    fn undo_fresh_attachments(&self) {
+        for attachment in &self.attachments {
+            if attachment.origin != attach::AttachmentOrigin::Adopted {
+                // The caller is about to hear the first error, which says more than this one.
+                let _ = remove_pin(&self.pins.link(&attachment.interface));
+            }
+        }
+    }
+}
+
+/// Makes the pin directory fit for loading; returns the hash key of the run that is adopted.
+fn prepare_pins(pins: &Pins, object: &Object) -> Result<Option<[u64; 2]>, DatapathError> {
+    match pins.adoption(object)? {
+        Adoption::Adoptable => {
+            let settings = MapData::from_pin(pins.map("SETTINGS"))
+                .and_then(aya::maps::Map::from_map_data)
+                .and_then(Array::<MapData, Settings>::try_from)
+                .and_then(|settings| settings.get(&0, 0))
+                .while_trying_to("read the pinned settings")?;
+            return Ok(Some(settings.hash_key));
+        }
+        Adoption::Nothing => {}
+        Adoption::Incompatible(difference) => {
+            if !pins.interfaces()?.is_empty() {
+                return Err(DatapathError::IncompatiblePins {
+                    path: pins.root().to_path_buf(),
+                    difference,
+                });
+            }
+            // Nothing is attached, so nothing is being dropped: a start that died half-way.
+            pins.remove_all()?;
+        }
+    }
+    pins.create()?;
+    Ok(None)
+}
