@@ -1,0 +1,293 @@
+//! Which route a request is for. Without one it is denied.
+
+use std::collections::BTreeSet;
+
+use http::Method;
+
+use crate::{host::CanonicalHost, path::RequestPath, request::CanonicalRequest};
+
+/// Which hosts a route answers for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// Every host.
+    Any,
+    /// This one.
+    Exact(CanonicalHost),
+}
+
+/// Which paths a route answers for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PathPattern {
+    /// This path only.
+    Exact(RequestPath),
+    /// This path and what lies below it; `/api` covers `/api/x`, not `/apix`.
+    Prefix(RequestPath),
+}
+
+impl PathPattern {
+    fn matches(&self, path: &RequestPath) -> bool {
+        match self {
+            Self::Exact(exact) => exact == path,
+            Self::Prefix(prefix) => {
+                let prefix = prefix.as_str().trim_end_matches('/');
+                path.as_str()
+                    .strip_prefix(prefix)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+        }
+    }
+
+    /// Exact before prefix, long before short.
+    fn specificity(&self) -> (bool, usize) {
+        match self {
+            Self::Exact(path) => (true, path.as_str().len()),
+            Self::Prefix(path) => (false, path.as_str().trim_end_matches('/').len()),
+        }
+    }
+}
+
+/// Who may use a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody, without a token. Has to be asked for by name in the configuration.
+    Public,
+    /// Holders of a token from one of these issuers with all of these scopes.
+    Token {
+        /// Names of the issuers.
+        issuers: BTreeSet<String>,
+        /// Scopes that the token must carry (RFC 6749, 3.3).
+        scopes: BTreeSet<String>,
+    },
+}
+
+/// A way from a request to an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Its name in logs, audit records and policy.
+    pub name: String,
+    /// Hosts it answers for.
+    pub host: HostPattern,
+    /// Paths it answers for.
+    pub path: PathPattern,
+    /// Methods it answers for.
+    pub methods: Vec<Method>,
+    /// Who may use it.
+    pub access: Access,
+    /// Name of the upstream.
+    pub upstream: String,
+}
+
+/// Why no route was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoute {
+    /// No route has this host and path.
+    #[error("no_route")]
+    Unknown,
+    /// Routes have this host and path, but none of them the method.
+    #[error("method_not_routed")]
+    Method,
+}
+
+/// Two routes that answer for the same requests.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("routes {first:?} and {second:?} answer for the same host, path and method")]
+pub struct RouteConflict {
+    /// Index of the earlier route.
+    pub first: usize,
+    /// Index of the later one.
+    pub second: usize,
+}
+
+/// All routes, most specific first.
+#[derive(Clone, Debug, Default)]
+pub struct RouteTable {
+    routes: Vec<Route>,
+}
+
+/// A request and the route it is for; only [`RouteTable::find`] makes one.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteMatch<'a> {
+    pub(crate) request: &'a CanonicalRequest,
+    pub(crate) route: &'a Route,
+}
+
+impl<'a> RouteMatch<'a> {
+    /// The route.
+    pub fn route(&self) -> &'a Route {
+        self.route
+    }
+}
+
+impl RouteTable {
+    /// A table of these routes.
+    ///
+    /// # Errors
+    /// [`RouteConflict`] when two routes have the same host and path and share a method.
+    pub fn new(mut routes: Vec<Route>) -> Result<Self, RouteConflict> {
+        for (second, later) in routes.iter().enumerate() {
+            let twin = |earlier: &Route| {
+                earlier.host == later.host
+                    && earlier.path == later.path
+                    && earlier
+                        .methods
+                        .iter()
+                        .any(|method| later.methods.contains(method))
+            };
+            if let Some(first) = routes[..second].iter().position(twin) {
+                return Err(RouteConflict { first, second });
+            }
+        }
+        routes.sort_by_key(|route| {
+            let host_named = matches!(route.host, HostPattern::Exact(_));
+            std::cmp::Reverse((host_named, route.path.specificity()))
+        });
+        Ok(Self { routes })
+    }
+
+    /// The most specific route for a request.
+    ///
+    /// The method is looked at last: a request whose most specific host and path has no route
+    /// for its method is denied, and doesn't fall through to a wider route.
+    ///
+    /// # Errors
+    /// See [`NoRoute`].
+    pub fn find<'a>(&'a self, request: &'a CanonicalRequest) -> Result<RouteMatch<'a>, NoRoute> {
+        let answers = |route: &&Route| {
+            let host = match &route.host {
+                HostPattern::Any => true,
+                HostPattern::Exact(host) => host == request.host(),
+            };
+            host && route.path.matches(request.path())
+        };
+        let best = self.routes.iter().find(answers).ok_or(NoRoute::Unknown)?;
+        self.routes
+            .iter()
+            .filter(|route| route.host == best.host && route.path == best.path)
+            .find(|route| route.methods.contains(request.method()))
+            .map(|route| RouteMatch { request, route })
+            .ok_or(NoRoute::Method)
+    }
+
+    /// The routes, most specific first.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RequestPath {
+        RequestPath::parse(text).expect("a path")
+    }
+
+    fn route(name: &str, host: &str, pattern: PathPattern, methods: &[Method]) -> Route {
+        Route {
+            name: name.to_owned(),
+            host: match host {
+                "*" => HostPattern::Any,
+                host => HostPattern::Exact(CanonicalHost::parse(host).expect("a host")),
+            },
+            path: pattern,
+            methods: methods.to_vec(),
+            access: Access::Public,
+            upstream: "app".to_owned(),
+        }
+    }
+
+    fn found(table: &RouteTable, method: Method, target: &str) -> Result<String, NoRoute> {
+        let (parts, ()) = http::Request::builder()
+            .method(method)
+            .uri(target)
+            .header("host", "a.example")
+            .body(())
+            .expect("a legal message")
+            .into_parts();
+        let request = CanonicalRequest::from_parts(&parts).expect("one reading");
+        table.find(&request).map(|found| found.route().name.clone())
+    }
+
+    #[test]
+    fn denies_what_no_route_names() {
+        let prefix = PathPattern::Prefix(path("/api"));
+        let table = RouteTable::new(vec![route("api", "a.example", prefix, &[Method::GET])])
+            .expect("no conflict");
+        assert_eq!(found(&table, Method::GET, "/api/x").as_deref(), Ok("api"));
+        assert_eq!(found(&table, Method::GET, "/api").as_deref(), Ok("api"));
+        assert_eq!(found(&table, Method::GET, "/apix"), Err(NoRoute::Unknown));
+        assert_eq!(found(&table, Method::GET, "/API/x"), Err(NoRoute::Unknown));
+        assert_eq!(found(&table, Method::POST, "/api/x"), Err(NoRoute::Method));
+    }
+
+    #[test]
+    fn the_most_specific_route_wins_whatever_the_order() {
+        let routes = [
+            route("any", "*", PathPattern::Prefix(path("/")), &[Method::GET]),
+            route(
+                "host",
+                "a.example",
+                PathPattern::Prefix(path("/")),
+                &[Method::GET],
+            ),
+            route(
+                "api",
+                "a.example",
+                PathPattern::Prefix(path("/api/")),
+                &[Method::GET],
+            ),
+            route(
+                "exact",
+                "a.example",
+                PathPattern::Exact(path("/api/me")),
+                &[Method::GET],
+            ),
+        ];
+        let mut reversed = routes.to_vec();
+        reversed.reverse();
+        for order in [routes.to_vec(), reversed] {
+            let table = RouteTable::new(order).expect("no conflict");
+            assert_eq!(found(&table, Method::GET, "/x").as_deref(), Ok("host"));
+            assert_eq!(found(&table, Method::GET, "/api/x").as_deref(), Ok("api"));
+            assert_eq!(
+                found(&table, Method::GET, "/api/me").as_deref(),
+                Ok("exact")
+            );
+        }
+    }
+
+    #[test]
+    fn a_method_that_the_narrow_route_lacks_does_not_fall_through_to_the_wide_one() {
+        let table = RouteTable::new(vec![
+            route(
+                "wide",
+                "*",
+                PathPattern::Prefix(path("/")),
+                &[Method::DELETE],
+            ),
+            route(
+                "narrow",
+                "*",
+                PathPattern::Prefix(path("/api")),
+                &[Method::GET],
+            ),
+        ])
+        .expect("no conflict");
+        assert_eq!(
+            found(&table, Method::DELETE, "/api/x"),
+            Err(NoRoute::Method)
+        );
+    }
+
+    #[test]
+    fn one_pattern_may_be_split_by_method_but_not_doubled() {
+        let prefix = || PathPattern::Prefix(path("/api"));
+        let read = route("read", "*", prefix(), &[Method::GET, Method::HEAD]);
+        let write = route("write", "*", prefix(), &[Method::POST]);
+        let table = RouteTable::new(vec![read.clone(), write]).expect("no conflict");
+        assert_eq!(found(&table, Method::POST, "/api").as_deref(), Ok("write"));
+        let again = route("again", "*", prefix(), &[Method::HEAD]);
+        let conflict = RouteTable::new(vec![read, again]).expect_err("a duplicate");
+        assert_eq!((conflict.first, conflict.second), (0, 1));
+    }
+}
