@@ -1,0 +1,141 @@
+//! Portcullis's build automation: `cargo xtask --help`.
+
+mod ebpf;
+mod failure;
+mod lint;
+mod plan;
+mod product;
+mod requirements;
+mod run;
+mod setup;
+mod test;
+mod tree;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{failure::Failure, tree::Tree};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, checks and drives Portcullis")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find or install all that building, testing and the demo need
+    Setup {
+        /// Install nothing; list what is missing and the commands that bring it
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build the eBPF object and the binary that embeds it
+    Build {
+        /// Optimise the binary
+        #[arg(long)]
+        release: bool,
+    },
+    /// Check style, dependencies and licences
+    Lint,
+    /// Run the host suites (no root) and the kernel suites (root)
+    Test(TestArgs),
+    /// Show the main job in namespaces of its own (root)
+    Demo {
+        /// Leave it running and print commands to try
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Measure (root)
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+}
+
+#[derive(Args)]
+struct TestArgs {
+    /// Only the suites that need neither root nor the eBPF toolchain
+    #[arg(long, conflicts_with = "kernel")]
+    host: bool,
+    /// Only the suites that load programs into the kernel
+    #[arg(long)]
+    kernel: bool,
+    /// Handed to the test programs: a filter on names, or libtest's own options
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Time from `block add` to the first dropped packet
+    Ban {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// How many bans to time
+        #[arg(long)]
+        rounds: Option<u32>,
+    },
+}
+
+fn main() -> ExitCode {
+    match act(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Printed) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Command) -> Result<(), Failure> {
+    let tree = Tree::find()?;
+    match command {
+        Command::Setup { check } => setup::setup(&tree, check),
+        Command::Build { release } => product::build(&tree, release),
+        Command::Lint => lint::lint(&tree),
+        Command::Test(TestArgs {
+            host,
+            kernel,
+            filter,
+        }) => test::test(
+            &tree,
+            test::Suites {
+                host: !kernel,
+                kernel: !host,
+            },
+            &filter,
+        ),
+        Command::Demo { keep } => {
+            let args = keep.then(|| "--keep".to_owned());
+            product::become_rig(&tree, false, "demo", args.into_iter().collect())
+        }
+        Command::Bench {
+            what: Bench::Ban { json, rounds },
+        } => {
+            let mut args = Vec::from_iter(json.then(|| "--json".to_owned()));
+            args.extend(
+                rounds
+                    .into_iter()
+                    .flat_map(|n| ["--rounds".to_owned(), n.to_string()]),
+            );
+            product::become_rig(&tree, true, "bench-ban", args)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    #[test]
+    fn command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

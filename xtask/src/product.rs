@@ -1,0 +1,68 @@
+//! The product and what drives it: build, demo, benchmark.
+
+use crate::{
+    ebpf,
+    failure::Failure,
+    requirements::Need,
+    run::{Invocation, is_root},
+    setup,
+    tree::Tree,
+};
+
+/// Names the portcullis binary to whatever drives it.
+pub(crate) const BINARY_VARIABLE: &str = "PORTCULLIS_BIN";
+
+/// `cargo xtask build`: the eBPF object, then the binary that embeds it.
+pub(crate) fn build(tree: &Tree, release: bool) -> Result<(), Failure> {
+    let object = ebpf::build(tree)?;
+    cargo_build(tree, release, &["-p", "proxy-userspace"])?;
+    println!("eBPF object  {}", object.display());
+    println!(
+        "binary       {}",
+        tree.built(release, "portcullis").display()
+    );
+    Ok(())
+}
+
+/// Builds the binary and the programs that drive it; the eBPF object is as it lies there.
+pub(crate) fn build_with_rig(tree: &Tree, release: bool) -> Result<(), Failure> {
+    cargo_build(
+        tree,
+        release,
+        &["-p", "proxy-userspace", "-p", "portcullis-tests", "--bins"],
+    )
+}
+
+/// Builds everything and becomes one of the rig's programs. Returns only what went wrong.
+///
+/// It becomes the program rather than waiting for it, so that Ctrl-C reaches one process,
+/// which then clears up its namespaces while the shell waits.
+pub(crate) fn become_rig(
+    tree: &Tree,
+    release: bool,
+    program: &str,
+    args: Vec<String>,
+) -> Result<(), Failure> {
+    if !is_root() {
+        return Err(Failure::with_mend(
+            format!("{program} makes network namespaces and loads eBPF programs: it takes root"),
+            "run the same command as root",
+        ));
+    }
+    setup::ensure(tree, &[Need::Host, Need::Ebpf, Need::Rig])?;
+    ebpf::build(tree)?;
+    build_with_rig(tree, release)?;
+    let driver = Invocation::new(tree.built(release, program)).args(args);
+    Err(driver
+        .env(BINARY_VARIABLE, tree.built(release, "portcullis"))
+        .without_env("LD_LIBRARY_PATH")
+        .exec())
+}
+
+fn cargo_build(tree: &Tree, release: bool, what: &[&str]) -> Result<(), Failure> {
+    let profile: &[&str] = if release { &["--release"] } else { &[] };
+    let cargo = Invocation::cargo()
+        .args(["build", "--locked"])
+        .args(what.iter().copied());
+    cargo.args(profile.iter().copied()).dir(&tree.root).run()
+}

@@ -1,0 +1,200 @@
+//! What building, testing and the demo need from the machine, as one table.
+
+/// The LLVM that bpf-linker links; it must read the bitcode of the compiler in use.
+pub(crate) const LLVM_MAJOR: u32 = 22;
+/// The linker release the object is known to build with.
+pub(crate) const BPF_LINKER: &str = "0.13.0";
+
+/// What a command of xtask is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Compile and link the userspace crates.
+    Host,
+    /// Compile the eBPF object.
+    Ebpf,
+    /// Build bpf-linker; of no interest once that is there.
+    LinkerBuild,
+    /// Run namespaces, upstreams and clients: kernel suites, demo, benchmark.
+    Rig,
+}
+
+/// How to see that a requirement is met.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Find {
+    /// A program, and the argument that makes it print its version.
+    Program(&'static str, &'static str),
+    /// A file or folder of this path.
+    Path(&'static str),
+    /// A rustc with `core` for bpfel-unknown-none.
+    BpfCompiler,
+    /// bpf-linker under the target directory.
+    BpfLinker,
+}
+
+/// How to meet a requirement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Install {
+    /// Debian packages.
+    Debian(&'static [&'static str]),
+    /// `cargo install` into the target directory.
+    BpfLinker,
+}
+
+/// One thing the machine must have.
+#[derive(Debug)]
+pub(crate) struct Requirement {
+    /// How it is called in output.
+    pub(crate) name: &'static str,
+    /// What it is for, ending the sentence "needed to …".
+    pub(crate) purpose: &'static str,
+    /// What work needs it.
+    pub(crate) need: Need,
+    /// How it is found.
+    pub(crate) find: Find,
+    /// How it is brought.
+    pub(crate) install: Install,
+}
+
+const fn row(
+    name: &'static str,
+    purpose: &'static str,
+    need: Need,
+    find: Find,
+    install: Install,
+) -> Requirement {
+    Requirement {
+        name,
+        purpose,
+        need,
+        find,
+        install,
+    }
+}
+
+/// Everything, in the order it is printed.
+pub(crate) const ALL: &[Requirement] = {
+    use Find::{BpfCompiler, BpfLinker, Path, Program};
+    use Install::Debian;
+    use Need::{Ebpf, Host, LinkerBuild, Rig};
+    &[
+        row(
+            "cc",
+            "link, and compile aws-lc",
+            Host,
+            Program("cc", "--version"),
+            Debian(&["gcc"]),
+        ),
+        row(
+            "libc headers",
+            "compile aws-lc",
+            Host,
+            Path("/usr/include/stdio.h"),
+            Debian(&["libc6-dev"]),
+        ),
+        row(
+            "rustc for BPF",
+            "compile the eBPF object",
+            Ebpf,
+            BpfCompiler,
+            Debian(&["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"]),
+        ),
+        row(
+            "bpf-linker",
+            "link the eBPF object",
+            Ebpf,
+            BpfLinker,
+            Install::BpfLinker,
+        ),
+        row(
+            "c++",
+            "build bpf-linker (libstdc++)",
+            LinkerBuild,
+            Program("c++", "--version"),
+            Debian(&["g++"]),
+        ),
+        row(
+            "LLVM 22",
+            "build bpf-linker",
+            LinkerBuild,
+            Path("/usr/lib/llvm-22/include/llvm-c/Core.h"),
+            Debian(&["llvm-22-dev"]),
+        ),
+        row(
+            "Polly 22",
+            "build bpf-linker",
+            LinkerBuild,
+            Path("/usr/lib/llvm-22/include/polly"),
+            Debian(&["libpolly-22-dev"]),
+        ),
+        row(
+            "zlib headers",
+            "build bpf-linker",
+            LinkerBuild,
+            Path("/usr/include/zlib.h"),
+            Debian(&["zlib1g-dev"]),
+        ),
+        row(
+            "zstd headers",
+            "build bpf-linker",
+            LinkerBuild,
+            Path("/usr/include/zstd.h"),
+            Debian(&["libzstd-dev"]),
+        ),
+        row(
+            "ip",
+            "make namespaces and veth pairs",
+            Rig,
+            Program("ip", "-V"),
+            Debian(&["iproute2"]),
+        ),
+        row(
+            "ethtool",
+            "set offloads of veth pairs",
+            Rig,
+            Program("ethtool", "--version"),
+            Debian(&["ethtool"]),
+        ),
+        row(
+            "nft",
+            "compare with nftables",
+            Rig,
+            Program("nft", "--version"),
+            Debian(&["nftables"]),
+        ),
+        row(
+            "nginx",
+            "be the upstream",
+            Rig,
+            Program("nginx", "-v"),
+            Debian(&["nginx-light"]),
+        ),
+        row(
+            "curl",
+            "be the client",
+            Rig,
+            Program("curl", "--version"),
+            Debian(&["curl"]),
+        ),
+        row(
+            "openssl",
+            "look at TLS from outside",
+            Rig,
+            Program("openssl", "version"),
+            Debian(&["openssl"]),
+        ),
+        row(
+            "nsenter",
+            "run programs in namespaces",
+            Rig,
+            Program("nsenter", "--version"),
+            Debian(&["util-linux"]),
+        ),
+        row(
+            "ps",
+            "watch the processes of a run",
+            Rig,
+            Program("ps", "--version"),
+            Debian(&["procps"]),
+        ),
+    ]
+};

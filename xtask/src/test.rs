@@ -1,0 +1,327 @@
+//! Running the suites and adding up what they say.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::{
+    ebpf,
+    failure::Failure,
+    product,
+    requirements::Need,
+    run::Invocation,
+    setup,
+    tree::{Tree, metadata},
+};
+
+/// The package of the suites, and how those are called that load programs.
+const RIG: &str = "portcullis-tests";
+const KERNEL_PREFIX: &str = "kernel_";
+
+/// Which suites to run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Suites {
+    /// Those an unprivileged user can run.
+    pub(crate) host: bool,
+    /// Those that take root and the eBPF object.
+    pub(crate) kernel: bool,
+}
+
+/// Test targets by suite.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Targets {
+    host: Vec<String>,
+    kernel: Vec<String>,
+}
+
+/// What test programs reported, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// `cargo xtask test`. The last line of stdout is `N passed, N failed, N skipped`.
+pub(crate) fn test(tree: &Tree, suites: Suites, filter: &[String]) -> Result<(), Failure> {
+    setup::ensure(tree, &[Need::Host])?;
+    if suites.kernel {
+        setup::ensure(tree, &[Need::Ebpf, Need::Rig])?;
+        ebpf::build(tree)?;
+    }
+    product::build_with_rig(tree, false)?;
+
+    let skip_log = tree.target.join("skipped.log");
+    fs::write(&skip_log, "").map_err(|e| Failure::new(format!("{}: {e}", skip_log.display())))?;
+    let targets = Targets::read(&metadata(&tree.root, &["--no-deps"])?);
+    let mut counts = Counts::default();
+    let mut broken = Vec::new();
+    for run in runs(suites, &targets) {
+        let run = run
+            .args(filter)
+            .dir(&tree.root)
+            .env(product::BINARY_VARIABLE, tree.built(false, "portcullis"))
+            .env("PORTCULLIS_SKIP_LOG", &skip_log)
+            .without_env("LD_LIBRARY_PATH");
+        let failed_before = counts.failed;
+        let ok = run.stream(|line| {
+            println!("{line}");
+            counts.add_line(line);
+        })?;
+        if !ok && counts.failed == failed_before {
+            broken.push(format!(
+                "`{run}` failed without a failed test: it didn't build or died"
+            ));
+        }
+    }
+    let skips = fs::read_to_string(&skip_log).unwrap_or_default();
+    let reasons: Vec<&str> = skips.lines().filter(|line| !line.is_empty()).collect();
+    let counts = counts.with_skip_log(reasons.len());
+    for reason in &reasons {
+        println!("skipped {reason}");
+    }
+    let required = std::env::var_os("REQUIRE_KERNEL").is_some_and(|value| value == "1");
+    let complaints = [broken, counts.complaints(required)].concat();
+    for complaint in &complaints {
+        eprintln!("xtask: {complaint}");
+    }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        counts.passed, counts.failed, counts.skipped
+    );
+    if complaints.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Printed)
+    }
+}
+
+/// The cargo commands of the suites. All name the whole workspace, so that features unify
+/// alike and nothing is compiled twice.
+fn runs(suites: Suites, targets: &Targets) -> Vec<Invocation> {
+    let cargo = || Invocation::cargo().args(["test", "--locked", "--workspace", "--no-fail-fast"]);
+    let named = |names: &[String]| {
+        names
+            .iter()
+            .flat_map(|name| ["--test".to_owned(), name.clone()])
+            .collect::<Vec<_>>()
+    };
+    let mut runs = Vec::new();
+    if suites.host {
+        let tests = named(&targets.host);
+        runs.push(cargo().args(["--lib", "--bins"]).args(tests).args(["--"]));
+        runs.push(cargo().args(["--doc", "--"]));
+    }
+    if suites.kernel && !targets.kernel.is_empty() {
+        // One at a time: the suites share the machine's interfaces and its clock.
+        let tests = named(&targets.kernel);
+        runs.push(cargo().args(tests).args(["--", "--test-threads=1"]));
+    }
+    runs
+}
+
+impl Targets {
+    fn read(metadata: &Value) -> Self {
+        let mut targets = Self::default();
+        for package in metadata["packages"].as_array().into_iter().flatten() {
+            for target in package["targets"].as_array().into_iter().flatten() {
+                let is_test = target["kind"]
+                    .as_array()
+                    .is_some_and(|k| k.iter().any(|k| k == "test"));
+                let Some(name) = target["name"].as_str().filter(|_| is_test) else {
+                    continue;
+                };
+                let kernel = package["name"] == RIG && name.starts_with(KERNEL_PREFIX);
+                let suite = if kernel {
+                    &mut targets.kernel
+                } else {
+                    &mut targets.host
+                };
+                suite.push(name.to_owned());
+            }
+        }
+        targets
+    }
+}
+
+impl Counts {
+    /// Adds libtest's closing line, which libtest-mimic writes alike:
+    /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+    fn add_line(&mut self, line: &str) {
+        let Some((_, figures)) = line
+            .strip_prefix("test result: ")
+            .and_then(|l| l.split_once(". "))
+        else {
+            return;
+        };
+        for figure in figures.split("; ") {
+            let Some((number, word)) = figure.trim().split_once(' ') else {
+                continue;
+            };
+            let Ok(number) = number.parse::<u64>() else {
+                continue;
+            };
+            match word {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.skipped += number,
+                _ => {}
+            }
+        }
+    }
+
+    /// A test that found it couldn't run returned early: to libtest it passed.
+    fn with_skip_log(mut self, lines: usize) -> Self {
+        let lines = lines as u64;
+        self.passed = self.passed.saturating_sub(lines);
+        self.skipped += lines;
+        self
+    }
+
+    /// Why these counts aren't good enough.
+    fn complaints(self, kernel_required: bool) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if self.failed > 0 {
+            complaints.push(format!("failed tests: {}", self.failed));
+        }
+        if self.passed + self.failed == 0 {
+            complaints.push("not one test ran".to_owned());
+        }
+        if kernel_required && self.skipped > 0 {
+            complaints.push(format!(
+                "skipped tests with REQUIRE_KERNEL=1: {}",
+                self.skipped
+            ));
+        }
+        complaints
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const BOTH: Suites = Suites {
+        host: true,
+        kernel: true,
+    };
+
+    fn counted(lines: &[&str]) -> Counts {
+        let mut counts = Counts::default();
+        lines.iter().for_each(|line| counts.add_line(line));
+        counts
+    }
+
+    #[test]
+    fn adds_up_the_closing_lines_of_several_programs() {
+        let counts = counted(&[
+            "running 3 tests",
+            "test a ... ok",
+            "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.02s",
+            "test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
+        ]);
+        assert_eq!(
+            counts,
+            Counts {
+                passed: 7,
+                failed: 2,
+                skipped: 1
+            }
+        );
+    }
+
+    #[test]
+    fn ignores_a_test_that_prints_figures() {
+        assert_eq!(
+            counted(&["3 passed; 4 failed", "result: ok. 9 passed;"]),
+            Counts::default()
+        );
+    }
+
+    #[test]
+    fn a_logged_skip_is_not_a_pass() {
+        let counts = counted(&["test result: ok. 5 passed; 0 failed; 0 ignored;"]).with_skip_log(2);
+        assert_eq!(
+            counts,
+            Counts {
+                passed: 3,
+                failed: 0,
+                skipped: 2
+            }
+        );
+    }
+
+    #[test]
+    fn a_skip_is_a_failure_only_where_the_kernel_is_required() {
+        let counts = Counts {
+            passed: 1,
+            failed: 0,
+            skipped: 1,
+        };
+        assert!(counts.complaints(false).is_empty());
+        assert_eq!(
+            counts.complaints(true),
+            ["skipped tests with REQUIRE_KERNEL=1: 1"]
+        );
+    }
+
+    #[test]
+    fn a_run_without_a_test_is_a_failure() {
+        assert_eq!(Counts::default().complaints(false), ["not one test ran"]);
+        assert_eq!(
+            Counts {
+                failed: 1,
+                ..Counts::default()
+            }
+            .complaints(false),
+            ["failed tests: 1"]
+        );
+    }
+
+    #[test]
+    fn only_the_rigs_kernel_targets_are_kernel_suites() {
+        let test = |name: &str| json!({ "kind": ["test"], "name": name });
+        let targets = Targets::read(&json!({ "packages": [
+            { "name": "portcullis-tests", "targets": [
+                test("kernel_packets"), test("proxy"), { "kind": ["lib"], "name": "rig" },
+            ] },
+            { "name": "audit", "targets": [test("kernel_of_truth")] },
+        ] }));
+        assert_eq!(targets.kernel, ["kernel_packets"]);
+        assert_eq!(targets.host, ["proxy", "kernel_of_truth"]);
+    }
+
+    #[test]
+    fn kernel_suites_run_one_test_at_a_time() {
+        let targets = Targets {
+            host: vec!["proxy".into()],
+            kernel: vec!["kernel_x".into()],
+        };
+        let lines: Vec<_> = runs(BOTH, &targets)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert!(
+            lines[0].ends_with("--lib --bins --test proxy --"),
+            "{lines:?}"
+        );
+        assert!(lines[1].ends_with("--doc --"), "{lines:?}");
+        assert!(
+            lines[2].ends_with("--test kernel_x -- --test-threads=1"),
+            "{lines:?}"
+        );
+        assert_eq!(
+            runs(
+                Suites {
+                    kernel: false,
+                    ..BOTH
+                },
+                &targets
+            )
+            .len(),
+            2
+        );
+    }
+}
