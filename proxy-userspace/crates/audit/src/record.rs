@@ -1,0 +1,162 @@
+//! What a line of the audit trail says.
+//!
+//! Field names are stable. Durations are in microseconds and say so in their names, sizes are in
+//! bytes of content. Tokens, bodies and queries are never recorded.
+
+use serde::Serialize;
+
+/// Something that happened or was decided. The line's `kind` is the variant in snake case.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// A request, whatever became of it.
+    Request(RequestRecord),
+    /// A connection that ended before it carried a request.
+    Connection(ConnectionRecord),
+    /// A change of the lists.
+    List(ListRecord),
+    /// What the kernel counted since the record before.
+    Kernel(KernelRecord),
+    /// One packet that the kernel dropped: a sample, not every drop.
+    Drop(DropRecord),
+    /// Start, stop, attachment.
+    Lifecycle(LifecycleRecord),
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Sent to the upstream.
+    Permit,
+    /// Refused.
+    Deny,
+}
+
+/// Who was proven to be calling.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PrincipalRecord {
+    /// Configured name of the issuer.
+    pub issuer: String,
+    /// The token's subject.
+    pub subject: String,
+}
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RequestRecord {
+    /// Names the decision to the client and the upstream (`x-request-id`).
+    pub decision_id: String,
+    /// Source address and port.
+    pub peer: String,
+    /// `HTTP/1.1` or `HTTP/2.0`.
+    pub protocol: String,
+    /// TLS version, such as `TLSv1_3`.
+    pub tls: String,
+    /// Method as sent.
+    pub method: String,
+    /// Canonical host; `None` when the request had no canonical form.
+    pub host: Option<String>,
+    /// Canonical path; `None` when the request had no canonical form.
+    pub path: Option<String>,
+    /// Name of the route.
+    pub route: Option<String>,
+    /// Who called, where that was proven.
+    pub principal: Option<PrincipalRecord>,
+    /// The decision.
+    pub verdict: Verdict,
+    /// Why, in one stable word.
+    pub reason: String,
+    /// Status sent to the client.
+    pub status: u16,
+    /// Whether the answer was sent whole.
+    pub complete: bool,
+    /// Bytes of the request's body that were read.
+    pub request_bytes: u64,
+    /// Bytes of the answer's body that were sent.
+    pub response_bytes: u64,
+    /// From the request's head to the decision.
+    pub decision_us: u64,
+    /// From the decision to the upstream's head; `None` when nothing was sent upstream.
+    pub upstream_us: Option<u64>,
+    /// From the request's head to the end of the answer.
+    pub total_us: u64,
+}
+
+/// A connection that carried no request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConnectionRecord {
+    /// Source address and port.
+    pub peer: String,
+    /// Always [`Verdict::Deny`].
+    pub verdict: Verdict,
+    /// Why, in one stable word.
+    pub reason: String,
+    /// What the TLS or HTTP library said.
+    pub detail: Option<String>,
+}
+
+/// A change of the lists, and who made it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListRecord {
+    /// `add`, `remove`, `import` or `expire`.
+    pub action: String,
+    /// Name of the list.
+    pub list: String,
+    /// The prefix; `None` for an import.
+    pub prefix: Option<String>,
+    /// Entries that came out different.
+    pub changed: usize,
+    /// When the entry ends (RFC 3339); `None` for good.
+    pub until: Option<String>,
+    /// The operator's words.
+    pub reason: Option<String>,
+    /// User id of the operator's process; `None` when the daemon acted by itself.
+    pub by_uid: Option<u32>,
+    /// Its process id.
+    pub by_pid: Option<i32>,
+}
+
+/// Packets and bytes of one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReasonRecord {
+    /// The kernel's reason, such as `blocked`.
+    pub reason: String,
+    /// Whether it means a drop.
+    pub dropped: bool,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, from the Ethernet header on.
+    pub bytes: u64,
+}
+
+/// What the kernel counted since the record before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KernelRecord {
+    /// The reasons that counted anything.
+    pub counts: Vec<ReasonRecord>,
+}
+
+/// One dropped packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DropRecord {
+    /// Its source, where that could be read.
+    pub source: Option<String>,
+    /// The kernel's reason.
+    pub reason: String,
+    /// Lists that hold the source, as they stand now.
+    pub lists: Vec<String>,
+    /// Index of the interface.
+    pub ifindex: u32,
+    /// Length of the frame.
+    pub bytes: u32,
+}
+
+/// A step in the daemon's life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LifecycleRecord {
+    /// `start`, `attach`, `adopt`, `release`, `without_kernel`, `drain` or `stop`.
+    pub step: String,
+    /// What about it.
+    pub detail: String,
+}
