@@ -1,1 +1,36 @@
-//! Portcullis's request path: TLS, identity, routing, forwarding.
+//! Portcullis's request path.
+//!
+//! ```text
+//! listener      accept, ask the lists, TLS, HTTP/1.1 or HTTP/2; drain at the end
+//! pipeline      the story of one request, stage by stage
+//!   authenticate  who is calling: the bearer token, against token, keys
+//!   forward       the permitted request to the upstream, and its answer back
+//!   refusal       every way to say no, and its status
+//!   ledger        one audit record a request, however it ends
+//! keys          JWKS by file or URL, kept current
+//! fetch         one small document over HTTPS, under the rules against SSRF
+//! tls, upstream server and client sides of the wire
+//! ```
+//!
+//! Stages don't call each other; only `pipeline` names them all.
+
+mod authenticate;
+mod fetch;
+mod forward;
+mod keys;
+mod ledger;
+mod listener;
+mod pipeline;
+mod refusal;
+mod tls;
+mod token;
+mod upstream;
+
+pub use authenticate::Issuers;
+pub use fetch::{AddressRule, FetchError, Fetcher};
+pub use keys::{KeyError, KeySet, KeySource, KeyStore};
+pub use listener::{Listener, ListenerLimits};
+pub use pipeline::{Gateway, SourceGate, SourceRefusal};
+pub use tls::{ServerTls, TlsError, crypto_provider, server_tls, trust_anchors};
+pub use token::{Algorithm, Issuer, IssuerRules};
+pub use upstream::{Upstream, UpstreamOptions, Upstreams};

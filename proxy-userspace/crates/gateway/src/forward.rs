@@ -1,0 +1,243 @@
+//! The permitted request to the upstream, and its answer back.
+
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header,
+    request::Parts,
+};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use policy::{Access, Permit};
+
+use crate::{
+    ledger::{ByteCount, DecisionId},
+    upstream::{UpstreamFault, Upstreams},
+};
+
+/// Name of the decision id's field, to the client and to the upstream.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const SUBJECT: HeaderName = HeaderName::from_static("x-portcullis-subject");
+const ISSUER: HeaderName = HeaderName::from_static("x-portcullis-issuer");
+const SCOPES: HeaderName = HeaderName::from_static("x-portcullis-scopes");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Fields about one connection, never forwarded (RFC 9110, 7.6.1), and those that ask for a
+/// protocol change. `Expect` is answered here.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// What the client can't be believed about: set here, or not at all.
+const OURS: [&str; 3] = ["x-portcullis-", "x-forwarded-", "x-request-id"];
+const OURS_EXACT: [&str; 2] = ["forwarded", "x-real-ip"];
+
+/// Sends what was permitted, and nothing else.
+pub(crate) async fn forward(
+    permit: Permit<'_>,
+    upstreams: &Upstreams,
+    id: DecisionId,
+    peer: IpAddr,
+    parts: Parts,
+    body: Incoming,
+    request_bytes: ByteCount,
+) -> Result<Response<Incoming>, UpstreamFault> {
+    let upstream = upstreams.get(&permit.route().upstream)?;
+    let mut headers = parts.headers;
+    cleanse(
+        &mut headers,
+        matches!(permit.route().access, Access::Token { .. }),
+    );
+    introduce(&mut headers, &permit, id, peer);
+    let body = Counted {
+        body,
+        bytes: request_bytes,
+    };
+    let mut request = Request::new(body.boxed_unsync());
+    // The canonical path has been through a stricter parser than this one.
+    *request.uri_mut() = upstream
+        .uri_of(&permit.request().origin_form())
+        .map_err(|_| UpstreamFault::NotConfigured)?;
+    *request.method_mut() = permit.request().method().clone();
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = headers;
+    let mut response = upstream.send(request).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(UpstreamFault::UnaskedUpgrade);
+    }
+    remove_hop_by_hop(response.headers_mut());
+    *response.version_mut() = parts.version;
+    Ok(response)
+}
+
+/// Removes what must not travel.
+fn cleanse(headers: &mut HeaderMap, token_was_for_us: bool) {
+    remove_hop_by_hop(headers);
+    headers.remove(header::EXPECT);
+    headers.remove(header::HOST);
+    if token_was_for_us {
+        headers.remove(header::AUTHORIZATION);
+    }
+    let forged: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_ours(name.as_str()))
+        .cloned()
+        .collect();
+    for name in forged {
+        headers.remove(name);
+    }
+}
+
+/// CGI-style servers take `X_Forwarded_For` for `X-Forwarded-For`, so both are ours.
+fn is_ours(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    OURS.iter().any(|prefix| name.starts_with(prefix)) || OURS_EXACT.contains(&name.as_str())
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Tells the upstream who is calling, from where, and for which host. This comes after
+/// [`cleanse`], so no `Connection` field of the client's can take it away again.
+fn introduce(headers: &mut HeaderMap, permit: &Permit<'_>, id: DecisionId, peer: IpAddr) {
+    let mut set = |name: HeaderName, value: String| {
+        // A subject with a control character has no place in a field; it is left out.
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    };
+    set(header::HOST, permit.request().host().to_string());
+    set(FORWARDED_FOR, peer.to_canonical().to_string());
+    set(FORWARDED_PROTO, "https".to_owned());
+    set(FORWARDED_HOST, permit.request().host().to_string());
+    set(REQUEST_ID, id.to_string());
+    if let Some(principal) = permit.principal() {
+        set(SUBJECT, principal.subject.clone());
+        set(ISSUER, principal.issuer.clone());
+        let scopes: Vec<&str> = principal.scopes.iter().map(String::as_str).collect();
+        set(SCOPES, scopes.join(" "));
+    }
+}
+
+/// The client's body on its way up: counted, and without trailers, which could carry fields that
+/// were judged nowhere.
+struct Counted {
+    body: Incoming,
+    bytes: ByteCount,
+}
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => {
+                    self.bytes.add(data.len());
+                    Poll::Ready(Some(Ok(Frame::data(data))))
+                }
+                Err(_trailers) => Poll::Ready(None),
+            },
+            other => other,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cleansed(fields: &[(&'static str, &'static str)], token_was_for_us: bool) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        cleanse(&mut headers, token_was_for_us);
+        headers.keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_the_client_says_of_itself_does_not_travel() {
+        let left = cleansed(
+            &[
+                ("x-forwarded-for", "1.2.3.4"),
+                ("x_forwarded_for", "1.2.3.4"),
+                ("x-forwarded-uri", "/admin"),
+                ("x-real-ip", "1.2.3.4"),
+                ("forwarded", "for=1.2.3.4"),
+                ("x-portcullis-subject", "root"),
+                ("x_portcullis_subject", "root"),
+                ("x-request-id", "mine"),
+                ("authorization", "Bearer x"),
+                ("accept", "*/*"),
+            ],
+            true,
+        );
+        assert_eq!(left, ["accept"]);
+    }
+
+    #[test]
+    fn a_public_route_leaves_authorization_to_the_upstream() {
+        assert_eq!(
+            cleansed(&[("authorization", "Basic x")], false),
+            ["authorization"]
+        );
+    }
+
+    #[test]
+    fn fields_named_by_connection_and_protocol_changes_do_not_travel() {
+        let left = cleansed(
+            &[
+                ("connection", "close, X-Secret"),
+                ("x-secret", "1"),
+                ("upgrade", "h2c"),
+                ("te", "trailers"),
+                ("expect", "100-continue"),
+                ("keep-alive", "timeout=5"),
+                ("x-plain", "1"),
+            ],
+            true,
+        );
+        assert_eq!(left, ["x-plain"]);
+    }
+}

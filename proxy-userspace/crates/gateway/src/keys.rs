@@ -1,0 +1,239 @@
+//! An issuer's keys: JWKS (RFC 7517) by file or URL, kept current in the background.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily, DecodingKey,
+    jwk::{AlgorithmParameters, Jwk, JwkSet, PublicKeyUse},
+};
+use tokio::{sync::Notify, time};
+
+use crate::fetch::{FetchError, Fetcher};
+
+/// Shortest RSA modulus that is accepted, in bytes: 2048 bits (RFC 7518, 3.3).
+const SHORTEST_RSA: usize = 256;
+
+/// Least time between two refreshes that unknown key ids ask for, however many ask.
+const REFRESH_GAP: Duration = Duration::from_secs(30);
+
+/// Why keys could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file could not be read.
+    #[error("can't read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The URL could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// Not a JWKS.
+    #[error("not a JSON Web Key Set: {0}")]
+    NotJwks(serde_json::Error),
+    /// Two keys with one id: which verifies would be chance.
+    #[error("two keys with the id {0:?}")]
+    RepeatedId(String),
+    /// No key in it can verify any of the configured algorithms.
+    #[error("no usable key in it: {}", if .0.is_empty() { "it is empty".to_owned() } else { .0.join("; ") })]
+    NoUsableKey(Vec<String>),
+}
+
+/// Where the keys are.
+#[derive(Debug)]
+pub enum KeySource {
+    /// A file, read again at every refresh.
+    File(PathBuf),
+    /// A URL, fetched again at every refresh.
+    Url(Fetcher),
+}
+
+/// Keys that can verify.
+#[derive(Debug, Default)]
+pub struct KeySet {
+    keys: Vec<Key>,
+}
+
+#[derive(Debug)]
+struct Key {
+    id: Option<String>,
+    /// From the key's own `alg`, else what the issuer allows for its type.
+    algorithms: Vec<Algorithm>,
+    key: DecodingKey,
+}
+
+impl KeySet {
+    /// Parses a JWKS and keeps the keys that verify one of `algorithms`.
+    ///
+    /// # Errors
+    /// [`KeyError::NotJwks`], [`KeyError::RepeatedId`], [`KeyError::NoUsableKey`].
+    pub fn parse(jwks: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeyError> {
+        let set: JwkSet = serde_json::from_slice(jwks).map_err(KeyError::NotJwks)?;
+        let mut keys: Vec<Key> = Vec::new();
+        let mut unusable = Vec::new();
+        for jwk in &set.keys {
+            let id = jwk.common.key_id.clone();
+            let taken = |key: &Key| id.is_some() && key.id == id;
+            if keys.iter().any(taken) {
+                return Err(KeyError::RepeatedId(id.unwrap_or_default()));
+            }
+            match usable(jwk, algorithms) {
+                Ok((algorithms, key)) => keys.push(Key {
+                    id,
+                    algorithms,
+                    key,
+                }),
+                Err(why) => {
+                    let id = id.as_deref().unwrap_or("without id");
+                    unusable.push(format!("key {id}: {why}"));
+                }
+            }
+        }
+        if keys.is_empty() {
+            return Err(KeyError::NoUsableKey(unusable));
+        }
+        Ok(Self { keys })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The key for a token's header. A token without key id is verified only where there is just
+    /// one key to choose from.
+    pub(crate) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&DecodingKey> {
+        let mut fitting = self
+            .keys
+            .iter()
+            .filter(|key| key.algorithms.contains(&algorithm))
+            .filter(|key| id.is_none() || key.id.as_deref() == id);
+        let key = fitting.next()?;
+        (id.is_some() || fitting.next().is_none()).then_some(&key.key)
+    }
+}
+
+fn usable(jwk: &Jwk, allowed: &[Algorithm]) -> Result<(Vec<Algorithm>, DecodingKey), String> {
+    if !matches!(
+        jwk.common.public_key_use,
+        None | Some(PublicKeyUse::Signature)
+    ) {
+        return Err("not for signatures".to_owned());
+    }
+    let family = match &jwk.algorithm {
+        AlgorithmParameters::RSA(rsa) => {
+            let modulus = URL_SAFE_NO_PAD.decode(&rsa.n).map_err(|e| e.to_string())?;
+            let length = modulus.iter().skip_while(|byte| **byte == 0).count();
+            if length < SHORTEST_RSA {
+                return Err(format!("RSA with {} bits, 2048 are needed", length * 8));
+            }
+            AlgorithmFamily::Rsa
+        }
+        AlgorithmParameters::EllipticCurve(_) => AlgorithmFamily::Ec,
+        AlgorithmParameters::OctetKeyPair(_) => AlgorithmFamily::Ed,
+        _ => return Err("not a public key".to_owned()),
+    };
+    let own = jwk.common.key_algorithm.map(|alg| alg.to_string());
+    let algorithms: Vec<Algorithm> = family
+        .algorithms()
+        .iter()
+        .copied()
+        .filter(|algorithm| allowed.contains(algorithm))
+        .filter(|algorithm| {
+            own.as_ref()
+                .is_none_or(|own| *own == format!("{algorithm:?}"))
+        })
+        .collect();
+    if algorithms.is_empty() {
+        return Err(match own {
+            Some(own) => format!("its algorithm {own} isn't one of the configured"),
+            None => "no configured algorithm fits its type".to_owned(),
+        });
+    }
+    let key = DecodingKey::from_jwk(jwk).map_err(|error| error.to_string())?;
+    Ok((algorithms, key))
+}
+
+/// The current keys of one issuer. The last good ones stay when a refresh fails.
+#[derive(Debug)]
+pub struct KeyStore {
+    source: KeySource,
+    algorithms: Vec<Algorithm>,
+    keys: ArcSwap<KeySet>,
+    wanted: Notify,
+}
+
+impl KeyStore {
+    /// A store without keys until the first [`Self::refresh`].
+    pub fn new(source: KeySource, algorithms: Vec<Algorithm>) -> Self {
+        Self {
+            source,
+            algorithms,
+            keys: ArcSwap::default(),
+            wanted: Notify::new(),
+        }
+    }
+
+    /// The keys in force.
+    pub fn current(&self) -> Arc<KeySet> {
+        self.keys.load_full()
+    }
+
+    /// Reads the source and puts its keys in force.
+    ///
+    /// # Errors
+    /// See [`KeyError`]; the keys in force stay.
+    pub async fn refresh(&self) -> Result<usize, KeyError> {
+        let bytes = match &self.source {
+            KeySource::File(path) => std::fs::read(path).map_err(|source| KeyError::Read {
+                path: path.clone(),
+                source,
+            })?,
+            KeySource::Url(fetcher) => fetcher.get().await?.to_vec(),
+        };
+        let keys = KeySet::parse(&bytes, &self.algorithms)?;
+        let count = keys.len();
+        self.keys.store(Arc::new(keys));
+        Ok(count)
+    }
+
+    /// Refreshes every `interval`, and when a token named a key that isn't there. Never ends.
+    pub async fn keep_current(&self, issuer: &str, interval: Duration) {
+        loop {
+            // An outage at the start is mended soon, not after a whole interval.
+            let pause = if self.current().is_empty() {
+                REFRESH_GAP.min(interval)
+            } else {
+                interval
+            };
+            let asked_for = async {
+                time::sleep(REFRESH_GAP.min(pause)).await;
+                self.wanted.notified().await;
+            };
+            tokio::select! {
+                () = time::sleep(pause) => {}
+                () = asked_for => {}
+            }
+            match self.refresh().await {
+                Ok(count) => tracing::debug!(issuer, count, "keys refreshed"),
+                Err(error) => {
+                    tracing::warn!(issuer, %error, "keys not refreshed; the last good ones stay");
+                }
+            }
+        }
+    }
+
+    /// Notes that a token named an unknown key.
+    pub(crate) fn ask_for_refresh(&self) {
+        self.wanted.notify_one();
+    }
+}

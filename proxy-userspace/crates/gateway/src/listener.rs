@@ -1,0 +1,208 @@
+//! Accepting connections: the lists, TLS, HTTP, and a drain at the end.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use audit::{ConnectionRecord, Event, Verdict};
+use http::Request;
+use hyper::{body::Incoming, server::conn, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    time,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use crate::pipeline::{Connection, Gateway, handle};
+
+/// After the kernel has no more descriptors, wait this long before the next accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Bounds of one listener, all against peers that hold on without asking for anything.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerLimits {
+    /// Most connections at a time; further ones wait in the kernel's queue.
+    pub max_connections: usize,
+    /// Longest TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Longest wait for a whole request head, and for the next request on a kept connection.
+    pub header_timeout: Duration,
+    /// Most bytes of a request head.
+    pub max_header_bytes: usize,
+    /// Most streams of one HTTP/2 connection at a time.
+    pub max_streams: u32,
+}
+
+/// A bound socket with its TLS configuration.
+pub struct Listener {
+    socket: TcpListener,
+    tls: TlsAcceptor,
+    limits: ListenerLimits,
+}
+
+/// Ends connections gracefully: each holds a receiver, and the last to go is noticed.
+type Drain = watch::Receiver<bool>;
+
+impl Listener {
+    /// Binds `address`.
+    ///
+    /// # Errors
+    /// What the system says, `AddrInUse` above all.
+    pub async fn bind(
+        address: SocketAddr,
+        tls: Arc<ServerConfig>,
+        limits: ListenerLimits,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            socket: TcpListener::bind(address).await?,
+            tls: TlsAcceptor::from(tls),
+            limits,
+        })
+    }
+
+    /// The address it is bound to, with the port the system chose where 0 was asked for.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Serves until `drain` turns true, then takes no further connections and returns.
+    /// Connections that are being served hold their own receiver of `drain` until they end.
+    pub async fn serve(self, gateway: Arc<Gateway>, mut drain: Drain) {
+        let slots = Arc::new(Semaphore::new(self.limits.max_connections));
+        loop {
+            let accepted = async {
+                let slot = Arc::clone(&slots).acquire_owned().await;
+                (slot, self.socket.accept().await)
+            };
+            let (slot, accepted) = tokio::select! {
+                accepted = accepted => accepted,
+                _ = drain.wait_for(|draining| *draining) => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let door = Door {
+                        gateway: Arc::clone(&gateway),
+                        tls: self.tls.clone(),
+                        limits: self.limits,
+                        peer,
+                        drain: drain.clone(),
+                    };
+                    tokio::spawn(async move {
+                        door.welcome(stream).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// What one accepted connection goes through.
+struct Door {
+    gateway: Arc<Gateway>,
+    tls: TlsAcceptor,
+    limits: ListenerLimits,
+    peer: SocketAddr,
+    drain: Drain,
+}
+
+impl Door {
+    async fn welcome(self, stream: TcpStream) {
+        if let Err(refusal) = self.gateway.gate.admit(self.peer.ip()) {
+            return self.record(&refusal.to_string(), None);
+        }
+        // Small answers must not wait for the client's delayed acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let handshake = time::timeout(self.limits.handshake_timeout, self.tls.accept(stream));
+        let stream = match handshake.await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                return self.record("tls_handshake_failed", Some(error.to_string()));
+            }
+            Err(_) => return self.record("tls_handshake_timeout", None),
+        };
+        if let Err(error) = self.serve(stream).await {
+            // What a peer breaks off is not worth a record; what it says wrongly is.
+            if error.is_parse() || error.is_timeout() {
+                let reason = if error.is_parse() {
+                    "http_malformed"
+                } else {
+                    "http_timeout"
+                };
+                self.record(reason, Some(error.to_string()));
+            }
+        }
+    }
+
+    async fn serve(&self, stream: TlsStream<TcpStream>) -> Result<(), hyper::Error> {
+        let session = stream.get_ref().1;
+        let connection = Connection {
+            peer: self.peer,
+            tls: session
+                .protocol_version()
+                .and_then(|version| version.as_str())
+                .unwrap_or("unknown"),
+        };
+        let http2 = session.alpn_protocol() == Some(b"h2");
+        let gateway = &self.gateway;
+        let service = service_fn(move |request: Request<Incoming>| {
+            let gateway = Arc::clone(gateway);
+            async move { Ok::<_, Infallible>(handle(&gateway, connection, request).await) }
+        });
+        let io = TokioIo::new(stream);
+        if http2 {
+            let connection = conn::http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(self.limits.max_streams)
+                .max_header_list_size(self.limits.max_header_bytes as u32)
+                .keep_alive_interval(self.limits.header_timeout)
+                .keep_alive_timeout(self.limits.header_timeout)
+                .serve_connection(io, service);
+            tokio::pin!(connection);
+            tokio::select! {
+                ended = connection.as_mut() => return ended,
+                () = self.draining() => connection.as_mut().graceful_shutdown(),
+            }
+            connection.await
+        } else {
+            let connection = conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(self.limits.header_timeout)
+                .max_buf_size(self.limits.max_header_bytes)
+                .serve_connection(io, service);
+            tokio::pin!(connection);
+            tokio::select! {
+                ended = connection.as_mut() => return ended,
+                () = self.draining() => connection.as_mut().graceful_shutdown(),
+            }
+            connection.await
+        }
+    }
+
+    async fn draining(&self) {
+        let mut drain = self.drain.clone();
+        // An error means that the sender is gone, which is the end as well.
+        let _ = drain.wait_for(|draining| *draining).await;
+    }
+
+    fn record(&self, reason: &str, detail: Option<String>) {
+        let peer = SocketAddr::new(self.peer.ip().to_canonical(), self.peer.port());
+        let record = ConnectionRecord {
+            peer: peer.to_string(),
+            verdict: Verdict::Deny,
+            reason: reason.to_owned(),
+            detail,
+        };
+        if let Err(error) = self.gateway.journal.record(&Event::Connection(record)) {
+            tracing::error!(%error, "audit record lost");
+        }
+    }
+}

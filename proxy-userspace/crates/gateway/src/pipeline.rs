@@ -1,0 +1,157 @@
+//! The story of one request, stage by stage.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use audit::Journal;
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use policy::{CanonicalRequest, RouteTable};
+
+use crate::{
+    authenticate::{Issuers, authenticate},
+    forward::{REQUEST_ID, forward},
+    ledger::{DecisionId, DecisionIds, Ledger},
+    refusal::Refusal,
+    upstream::Upstreams,
+};
+
+/// Body of an answer.
+pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, hyper::Error>;
+
+/// Why a source is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceRefusal {
+    /// On a blocklist.
+    #[error("source_blocked")]
+    Blocked,
+    /// Banned for a while.
+    #[error("source_banned")]
+    Banned,
+}
+
+/// The lists, asked again in userspace: losing the kernel side costs speed, not safety.
+pub trait SourceGate: Send + Sync {
+    /// Whether a source may be served.
+    ///
+    /// # Errors
+    /// Why it may not.
+    fn admit(&self, source: IpAddr) -> Result<(), SourceRefusal>;
+}
+
+/// Everything a request meets. Built whole, then shared; nothing in it changes but the issuers'
+/// keys.
+pub struct Gateway {
+    /// The routes.
+    pub routes: RouteTable,
+    /// The trusted issuers.
+    pub issuers: Issuers,
+    /// The services behind the proxy.
+    pub upstreams: Upstreams,
+    /// The lists.
+    pub gate: Arc<dyn SourceGate>,
+    /// The audit trail.
+    pub journal: Arc<Journal>,
+    ids: DecisionIds,
+}
+
+impl Gateway {
+    /// A gateway of these parts.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn new(
+        routes: RouteTable,
+        issuers: Issuers,
+        upstreams: Upstreams,
+        gate: Arc<dyn SourceGate>,
+        journal: Arc<Journal>,
+    ) -> Result<Self, std::io::Error> {
+        Ok(Self {
+            routes,
+            issuers,
+            upstreams,
+            gate,
+            journal,
+            ids: DecisionIds::new()?,
+        })
+    }
+}
+
+/// The connection a request came on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connection {
+    pub(crate) peer: SocketAddr,
+    pub(crate) tls: &'static str,
+}
+
+/// Serves one request: every request gets one answer, one decision id and one audit record.
+pub(crate) async fn handle(
+    gateway: &Gateway,
+    connection: Connection,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    let id = gateway.ids.draw();
+    let (parts, body) = request.into_parts();
+    let mut ledger = Ledger::begin(
+        &gateway.journal,
+        id,
+        connection.peer,
+        connection.tls,
+        &parts,
+    );
+    let served = serve(gateway, connection, id, &mut ledger, parts, body).await;
+    let mut answer = match served {
+        Ok(response) => {
+            ledger.answered();
+            ledger.close_with(response).map(|body| body.boxed_unsync())
+        }
+        Err(refusal) => {
+            ledger.refused(&refusal);
+            let response = refusal.response(&id);
+            ledger
+                .close_with(response)
+                .map(|body| body.map_err(|never| match never {}).boxed_unsync())
+        }
+    };
+    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+        answer.headers_mut().insert(REQUEST_ID, id);
+    }
+    answer
+}
+
+async fn serve(
+    gateway: &Gateway,
+    connection: Connection,
+    id: DecisionId,
+    ledger: &mut Ledger,
+    parts: http::request::Parts,
+    body: Incoming,
+) -> Result<Response<Incoming>, Refusal> {
+    let source = connection.peer.ip();
+    if gateway.journal.is_failing() {
+        return Err(Refusal::AuditUnavailable);
+    }
+    // The lists may have changed since this connection was accepted.
+    gateway.gate.admit(source)?;
+
+    let request = CanonicalRequest::from_parts(&parts)?;
+    ledger.canonical(&request);
+
+    let found = gateway.routes.find(&request)?;
+    ledger.routed(found.route());
+
+    let principal = authenticate(found.route(), &parts.headers, &gateway.issuers)?;
+    ledger.authenticated(principal.as_ref());
+
+    let permit = found.authorise(principal.as_ref())?;
+    ledger.permitted(&permit);
+
+    let bytes = ledger.request_bytes();
+    let answer = forward(permit, &gateway.upstreams, id, source, parts, body, bytes).await?;
+    Ok(answer)
+}

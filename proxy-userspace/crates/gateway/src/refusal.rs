@@ -1,0 +1,133 @@
+//! Every way to say no. The client gets a status and the decision id; the reason stays here.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use policy::{Denial, NoRoute, RequestFault};
+
+use crate::{
+    ledger::DecisionId, pipeline::SourceRefusal, token::TokenFault, upstream::UpstreamFault,
+};
+
+/// Why a request was not served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("audit_unavailable")]
+    AuditUnavailable,
+    #[error(transparent)]
+    Source(#[from] SourceRefusal),
+    #[error(transparent)]
+    Request(#[from] RequestFault),
+    #[error(transparent)]
+    NoRoute(#[from] NoRoute),
+    #[error(transparent)]
+    Token(#[from] TokenFault),
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamFault),
+}
+
+impl Refusal {
+    /// A stable name for logs, metrics and audit records.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Request(fault) => fault.name(),
+            other => other.to_string(),
+        }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Source(_) | Self::Denied(Denial::Issuer | Denial::Scope) => StatusCode::FORBIDDEN,
+            Self::Request(RequestFault::Method) | Self::NoRoute(NoRoute::Method) => {
+                StatusCode::METHOD_NOT_ALLOWED
+            }
+            Self::Request(_) => StatusCode::BAD_REQUEST,
+            Self::NoRoute(NoRoute::Unknown) => StatusCode::NOT_FOUND,
+            Self::Token(_) | Self::Denied(Denial::NoPrincipal) => StatusCode::UNAUTHORIZED,
+            Self::Upstream(UpstreamFault::Timeout) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Upstream(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// RFC 6750, 3: what a client without a good token is told.
+    fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::Denied(Denial::NoPrincipal) => Some("Bearer"),
+            Self::Token(_) => Some("Bearer error=\"invalid_token\""),
+            Self::Denied(Denial::Scope) => Some("Bearer error=\"insufficient_scope\""),
+            _ => None,
+        }
+    }
+
+    /// Whether the connection can't be trusted to be in step any more.
+    fn closes(&self) -> bool {
+        matches!(self, Self::Request(_))
+    }
+
+    pub(crate) fn response(&self, id: &DecisionId) -> Response<Full<Bytes>> {
+        let status = self.status();
+        let phrase = status.canonical_reason().unwrap_or("refused");
+        let body = format!("{} {phrase}\ndecision {id}\n", status.as_u16());
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        if let Some(challenge) = self.challenge() {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(challenge),
+            );
+        }
+        if self.closes() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::PathFault;
+
+    #[test]
+    fn each_refusal_has_its_status_and_its_name() {
+        for (refusal, status, reason) in [
+            (Refusal::AuditUnavailable, 503, "audit_unavailable"),
+            (SourceRefusal::Blocked.into(), 403, "source_blocked"),
+            (SourceRefusal::Banned.into(), 403, "source_banned"),
+            (
+                RequestFault::from(PathFault::DotSegment).into(),
+                400,
+                "path_dot_segment",
+            ),
+            (RequestFault::Method.into(), 405, "method_refused"),
+            (NoRoute::Unknown.into(), 404, "no_route"),
+            (NoRoute::Method.into(), 405, "method_not_routed"),
+            (Denial::NoPrincipal.into(), 401, "token_missing"),
+            (TokenFault::Expired.into(), 401, "token_expired"),
+            (Denial::Scope.into(), 403, "scope_missing"),
+            (Denial::Issuer.into(), 403, "issuer_not_accepted"),
+            (UpstreamFault::Timeout.into(), 504, "upstream_timeout"),
+            (
+                UpstreamFault::NotConfigured.into(),
+                502,
+                "upstream_not_configured",
+            ),
+        ] {
+            assert_eq!(refusal.status().as_u16(), status, "{refusal:?}");
+            assert_eq!(refusal.reason(), reason, "{refusal:?}");
+        }
+    }
+}
