@@ -1,3 +1,226 @@
-//! The portcullis binary.
+//! The `portcullis` binary.
+//!
+//! ```text
+//! cli, render   what people type and read
+//! config        the configuration, as written and as proven
+//! admin         the socket between command line and daemon
+//! feed          reading lists
+//! lists, state  the lists at run time and on disk
+//! run           the daemon: composition, start, stop
+//! watch         the daemon's standing jobs
+//! ```
 
-fn main() {}
+mod admin;
+mod cli;
+mod config;
+mod feed;
+mod lists;
+mod render;
+mod run;
+mod state;
+mod watch;
+
+use std::{
+    error::Error,
+    fs,
+    io::{self, Read as _, Write as _},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Parser as _;
+use datapath::{Pins, detach};
+use serde_json::json;
+
+use crate::{
+    admin::{Reply, Request, ask},
+    cli::{Allow, Block, Cli, Command, Daemon, Output},
+};
+
+fn main() -> ExitCode {
+    match act(Cli::parse().command) {
+        Ok(code) => code,
+        // A reader that has seen enough, such as `head`, is no failure.
+        Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("portcullis: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn act(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
+        Command::Run { config } => {
+            run::run(&config)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check { config } => {
+            let proven = config::load(&config)?;
+            print(&format!(
+                "{}: good: {} listeners, {} routes\n",
+                config.display(),
+                proven.listeners.len(),
+                proven.routes.routes().len()
+            ))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Detach {
+            config,
+            pins,
+            output,
+        } => {
+            let pins = match config {
+                Some(config) => config::load(&config)?
+                    .kernel
+                    .map(|kernel| kernel.pins)
+                    .ok_or("the configuration has no [kernel], so there is nothing to detach")?,
+                None => Pins::new(pins),
+            };
+            detach_all(&pins, output)
+        }
+        Command::Block(block) => act_on_block(block),
+        Command::Allow(allow) => act_on_allow(allow),
+        Command::Status { daemon } => tell(&daemon, &Request::Status),
+    }
+}
+
+fn detach_all(pins: &Pins, output: Output) -> Result<ExitCode, Box<dyn Error>> {
+    let interfaces = detach(pins)?;
+    if output.json {
+        print(&format!("{}\n", json!({ "detached": interfaces })))?;
+    } else if interfaces.is_empty() {
+        let folder = pins.root().display();
+        print(&format!("nothing was attached by the pins in {folder}\n"))?;
+    } else {
+        print(&format!("detached from {}\n", interfaces.join(", ")))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn act_on_block(block: Block) -> Result<ExitCode, Box<dyn Error>> {
+    match block {
+        Block::Add {
+            prefixes,
+            ttl,
+            reason,
+            list,
+            daemon,
+        } => {
+            let request = Request::Add {
+                list,
+                trusted: false,
+                prefixes,
+                ttl_ms: ttl.map(millis),
+                reason,
+            };
+            tell(&daemon, &request)
+        }
+        Block::Remove {
+            prefixes,
+            list,
+            daemon,
+        } => tell(&daemon, &Request::Remove { list, prefixes }),
+        Block::List { list, daemon } => {
+            let trusted = false;
+            tell(&daemon, &Request::List { list, trusted })
+        }
+        Block::Import {
+            file,
+            list,
+            ttl,
+            reason,
+            daemon,
+        } => {
+            let request = Request::Import {
+                list,
+                text: read_list(&file)?,
+                ttl_ms: ttl.map(millis),
+                reason,
+            };
+            tell(&daemon, &request)
+        }
+        Block::Test { address, daemon } => tell(&daemon, &Request::Test { address }),
+    }
+}
+
+fn act_on_allow(allow: Allow) -> Result<ExitCode, Box<dyn Error>> {
+    let list = || lists::ALLOW.to_owned();
+    match allow {
+        Allow::Add {
+            prefixes,
+            reason,
+            daemon,
+        } => {
+            let request = Request::Add {
+                list: list(),
+                trusted: true,
+                prefixes,
+                ttl_ms: None,
+                reason,
+            };
+            tell(&daemon, &request)
+        }
+        Allow::Remove { prefixes, daemon } => {
+            let list = list();
+            tell(&daemon, &Request::Remove { list, prefixes })
+        }
+        Allow::List { daemon } => {
+            let request = Request::List {
+                list: None,
+                trusted: true,
+            };
+            tell(&daemon, &request)
+        }
+    }
+}
+
+fn read_list(file: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = if file == Path::new("-") {
+        io::stdin().read_to_end(&mut bytes)
+    } else {
+        fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
+    };
+    read.map_err(|error| format!("can't read {}: {error}", file.display()))?;
+    String::from_utf8(bytes).map_err(|error| format!("{} is no text: {error}", file.display()))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Asks the daemon and prints its answer; a refusal is a failure.
+fn tell(daemon: &Daemon, request: &Request) -> Result<ExitCode, Box<dyn Error>> {
+    let reply = ask(&daemon.socket, request)?;
+    let code = match &reply {
+        Reply::Error { .. } | Reply::BadLines { .. } => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    };
+    if daemon.output.json {
+        print(&format!("{}\n", serde_json::to_string(&reply)?))?;
+        return Ok(code);
+    }
+    match reply {
+        Reply::Changed { changed, unchanged } => {
+            print(&format!("{changed} changed, {unchanged} as they were\n"))?;
+        }
+        Reply::BadLines { lines } => eprint!("{}", render::bad_lines(&lines)),
+        Reply::Entries { entries } => print(&render::entries(&entries))?,
+        Reply::Tested(tested) => print(&render::tested(&tested))?,
+        Reply::Status(status) => print(&render::status(&status))?,
+        Reply::Error { message } => eprintln!("portcullis: {message}"),
+    }
+    Ok(code)
+}
+
+fn print(text: &str) -> io::Result<()> {
+    io::stdout().lock().write_all(text.as_bytes())
+}

@@ -220,7 +220,7 @@ fn index_of(interface: &str) -> Result<u32, DatapathError> {
 }
 
 /// Interfaces of this network namespace; `/proc/self/net` follows it, `/sys/class/net` need not.
-fn interface_names() -> Vec<String> {
+pub fn interface_names() -> Vec<String> {
     let table = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
     table
         .lines()

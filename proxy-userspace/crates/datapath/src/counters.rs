@@ -80,12 +80,6 @@ impl AsFd for Samples {
     }
 }
 
-impl std::os::fd::AsRawFd for Samples {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        std::os::fd::AsRawFd::as_raw_fd(&self.ring.as_fd())
-    }
-}
-
 /// Reads a [`DropSample`] field by field in the order of its `repr(C)` layout.
 fn parse(bytes: &[u8]) -> Option<Drop> {
     if bytes.len() < size_of::<DropSample>() {

@@ -22,7 +22,7 @@ mod start;
 mod tables;
 mod truth;
 
-pub use attach::{Attachment, AttachmentMode, AttachmentOrigin};
+pub use attach::{Attachment, AttachmentMode, AttachmentOrigin, interface_names};
 pub use counters::{Drop, ReasonCount, Samples};
 pub use error::{DatapathError, InterfaceOwner};
 pub use host::{Host, boot_ns};

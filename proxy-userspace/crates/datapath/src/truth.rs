@@ -7,7 +7,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, HashSet},
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -87,6 +87,15 @@ impl Truth {
                     .edit(prefix.trunc(), |claims| insert(claims, list, claim)),
             },
         }
+    }
+
+    /// Like [`Self::put`], but the claim replaces the list's earlier one even if it ends sooner.
+    pub fn replace(&mut self, prefix: IpNet, list: ListId, claim: Claim) -> Vec<Change> {
+        let mut changes = self.remove(prefix, list);
+        changes.extend(self.put(prefix, list, claim));
+        last_of_each(&mut changes);
+        additions_first(&mut changes);
+        changes
     }
 
     /// Withdraws what `list` claims about exactly `prefix`.
@@ -285,6 +294,18 @@ impl<P: Prefix + Copy + PartialEq + Into<IpNet>> Trie<P> {
     }
 }
 
+/// Keeps the last change of each prefix: what came before it is not worth a write, and might let
+/// an address through in between.
+fn last_of_each(changes: &mut Vec<Change>) {
+    let mut seen = HashSet::new();
+    changes.reverse();
+    changes.retain(|change| {
+        let (Change::Put(prefix, _) | Change::Remove(prefix)) = change;
+        seen.insert(*prefix)
+    });
+    changes.reverse();
+}
+
 /// Puts before removals, so that no address that is blocked before and after is let through in
 /// between.
 pub(crate) fn additions_first(changes: &mut [Change]) {
@@ -386,6 +407,16 @@ mod tests {
         let (ended, changes) = truth.expire(9_000);
         assert_eq!(ended, [(net("203.0.113.5/32"), BANS)]);
         assert_eq!(changes, [Change::Remove(net("203.0.113.5/32"))]);
+    }
+
+    #[test]
+    fn replacing_a_claim_is_one_write_that_never_unblocks() {
+        let mut truth = Truth::default();
+        truth.put(net("203.0.113.5/32"), BANS, until(9_000));
+        assert_eq!(
+            truth.replace(net("203.0.113.5/32"), BANS, until(2_000)),
+            [Change::Put(net("203.0.113.5/32"), Cell::blocked(2_000))]
+        );
     }
 
     #[test]

@@ -1,0 +1,46 @@
+//! The command line's end of the admin socket.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
+
+use super::{LONGEST_LINE, Reply, Request};
+
+/// Why the daemon could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error(
+        "no portcullis answers at {}: {source}; start it with `portcullis run`, or give its admin.socket with --socket",
+        path.display()
+    )]
+    NotRunning { path: PathBuf, source: io::Error },
+    #[error("may not use {}: {source}; run this as root, or list your uid in admin.allowed_uids", path.display())]
+    Forbidden { path: PathBuf, source: io::Error },
+    #[error("the daemon broke off: {0}")]
+    Broken(#[from] io::Error),
+    #[error("the daemon's answer can't be read: {0}; is it of another version?")]
+    Unreadable(#[from] serde_json::Error),
+}
+
+/// Asks the daemon one thing.
+pub(crate) fn ask(path: &Path, request: &Request) -> Result<Reply, ClientError> {
+    let mut stream = UnixStream::connect(path).map_err(|source| {
+        let path = path.to_path_buf();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            ClientError::Forbidden { path, source }
+        } else {
+            ClientError::NotRunning { path, source }
+        }
+    })?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(LONGEST_LINE)).read_line(&mut answer)?;
+    if answer.is_empty() {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
+    Ok(serde_json::from_str(&answer)?)
+}

@@ -1,0 +1,119 @@
+//! Requests and replies of the admin socket, one JSON line each.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::lists::Entry;
+
+/// What the command line asks.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// Put prefixes on a list.
+    Add {
+        list: String,
+        trusted: bool,
+        prefixes: Vec<IpNet>,
+        ttl_ms: Option<u64>,
+        reason: Option<String>,
+    },
+    /// Take prefixes off a list.
+    Remove { list: String, prefixes: Vec<IpNet> },
+    /// Put a whole file on a list: all of it or nothing.
+    Import {
+        list: String,
+        text: String,
+        ttl_ms: Option<u64>,
+        reason: Option<String>,
+    },
+    /// Show entries.
+    List { list: Option<String>, trusted: bool },
+    /// What is known of an address.
+    Test { address: IpAddr },
+    /// How the daemon is.
+    Status,
+}
+
+/// What the daemon answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub(crate) enum Reply {
+    /// A change was made, is in the kernel and on the disk.
+    Changed { changed: usize, unchanged: usize },
+    /// A file was refused; nothing was changed.
+    BadLines { lines: Vec<BadLineReport> },
+    /// Entries.
+    Entries { entries: Vec<Entry> },
+    /// About an address.
+    Tested(Tested),
+    /// How the daemon is.
+    Status(Box<Status>),
+    /// The request was refused.
+    Error { message: String },
+}
+
+/// A line of an imported file that could not be read.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BadLineReport {
+    pub(crate) number: usize,
+    pub(crate) text: String,
+    pub(crate) problem: String,
+}
+
+/// What is known of an address.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Tested {
+    pub(crate) address: IpAddr,
+    /// `unlisted`, `trusted`, `blocked` or `banned`.
+    pub(crate) standing: String,
+    /// Whether its packets are dropped.
+    pub(crate) dropped: bool,
+    /// Every entry that covers it, shortest prefix first.
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// How the daemon is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    pub(crate) uptime_ms: u64,
+    pub(crate) draining: bool,
+    pub(crate) listeners: Vec<String>,
+    /// Empty when the proxy works without the kernel side.
+    pub(crate) interfaces: Vec<InterfaceStatus>,
+    /// Why there is no kernel side, where there is none.
+    pub(crate) without_kernel: Option<String>,
+    pub(crate) lists: Vec<ListSize>,
+    /// Counted since the kernel's tables were made, over restarts.
+    pub(crate) reasons: Vec<ReasonStatus>,
+    pub(crate) audit_path: String,
+    pub(crate) audit_failing: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InterfaceStatus {
+    pub(crate) interface: String,
+    /// `native` or `generic`.
+    pub(crate) mode: String,
+    pub(crate) program_id: u32,
+    /// Whether an earlier run's attachment was taken over.
+    pub(crate) adopted: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ListSize {
+    pub(crate) list: String,
+    pub(crate) trusted: bool,
+    pub(crate) entries: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ReasonStatus {
+    pub(crate) reason: String,
+    pub(crate) dropped: bool,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+}

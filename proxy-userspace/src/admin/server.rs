@@ -1,0 +1,308 @@
+//! The daemon's end of the admin socket.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use audit::{Event, Journal, ListRecord};
+use datapath::{AttachmentOrigin, Standing};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream, unix::UCred},
+    sync::watch,
+    time,
+};
+
+use super::{
+    BadLineReport, InterfaceStatus, LONGEST_LINE, ListSize, ReasonStatus, Reply, Request, Status,
+    Tested,
+};
+use crate::{
+    feed::parse_list,
+    lists::{Addition, ListError, Lists},
+};
+
+/// A peer that asks nothing for this long is let go.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Why the socket could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdminError {
+    #[error("can't make the admin socket {}: {source}; set admin.socket to a path that can be written", path.display())]
+    Bind { path: PathBuf, source: io::Error },
+    #[error("another portcullis answers at {}; stop it first, or give this one an admin.socket of its own", path.display())]
+    InUse { path: PathBuf },
+}
+
+/// What the admin socket acts on.
+pub(crate) struct Admin {
+    pub(crate) lists: Arc<Lists>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) allowed_uids: Vec<u32>,
+    pub(crate) started: Instant,
+    pub(crate) listeners: Vec<String>,
+    pub(crate) without_kernel: Option<String>,
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+/// Makes the socket, for its owner's eyes only unless other users are allowed.
+pub(crate) fn bind(path: &Path, for_others: bool) -> Result<UnixListener, AdminError> {
+    let failed = |source| AdminError::Bind {
+        path: path.to_path_buf(),
+        source,
+    };
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(AdminError::InUse {
+            path: path.to_path_buf(),
+        });
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o755);
+        builder.create(folder).map_err(failed)?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    // Whoever gets through is asked for his uid all the same.
+    let mode = if for_others { 0o666 } else { 0o600 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
+    Ok(listener)
+}
+
+impl Admin {
+    /// Serves until the task is dropped.
+    pub(crate) async fn serve(self: Arc<Self>, listener: UnixListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let admin = Arc::clone(&self);
+                    tokio::spawn(async move {
+                        if let Err(error) = admin.welcome(stream).await {
+                            tracing::debug!(%error, "admin connection ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept on the admin socket failed");
+                    time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn welcome(self: Arc<Self>, stream: UnixStream) -> io::Result<()> {
+        let peer = stream.peer_cred()?;
+        let (reader, mut writer) = stream.into_split();
+        let reply = if peer.uid() == 0 || self.allowed_uids.contains(&peer.uid()) {
+            let mut line = String::new();
+            let mut reader = BufReader::new(reader.take(LONGEST_LINE));
+            time::timeout(SILENCE, reader.read_line(&mut line)).await??;
+            // Lists take locks and sync the disk: nothing for a thread that serves requests.
+            let admin = Arc::clone(&self);
+            tokio::task::spawn_blocking(move || admin.answer(&line, &peer)).await?
+        } else {
+            Reply::Error {
+                message: format!(
+                    "uid {} may not use the admin socket; run this as root, or list the uid in admin.allowed_uids",
+                    peer.uid()
+                ),
+            }
+        };
+        let mut line = serde_json::to_vec(&reply)?;
+        line.push(b'\n');
+        writer.write_all(&line).await
+    }
+
+    fn answer(&self, line: &str, peer: &UCred) -> Reply {
+        let request = match serde_json::from_str(line) {
+            Ok(request) => request,
+            Err(error) => {
+                return Reply::Error {
+                    message: format!("the request can't be read: {error}"),
+                };
+            }
+        };
+        self.act(request, peer)
+            .unwrap_or_else(|error| Reply::Error {
+                message: error.to_string(),
+            })
+    }
+
+    fn act(&self, request: Request, peer: &UCred) -> Result<Reply, ListError> {
+        match request {
+            Request::Add {
+                list,
+                trusted,
+                prefixes,
+                ttl_ms,
+                reason,
+            } => {
+                let addition = Addition {
+                    list: &list,
+                    trusted,
+                    prefixes: &prefixes,
+                    ttl: ttl_ms.map(Duration::from_millis),
+                    reason,
+                };
+                let changed = self.lists.add(&addition)?;
+                for prefix in &prefixes {
+                    self.record("add", &addition, Some(prefix.to_string()), changed, peer);
+                }
+                Ok(changed_of(changed, prefixes.len()))
+            }
+            Request::Remove { list, prefixes } => {
+                let changed = self.lists.remove(&list, &prefixes)?;
+                let removal = Addition {
+                    list: &list,
+                    trusted: false,
+                    prefixes: &prefixes,
+                    ttl: None,
+                    reason: None,
+                };
+                for prefix in &prefixes {
+                    self.record("remove", &removal, Some(prefix.to_string()), changed, peer);
+                }
+                Ok(changed_of(changed, prefixes.len()))
+            }
+            Request::Import {
+                list,
+                text,
+                ttl_ms,
+                reason,
+            } => {
+                let mut prefixes = match parse_list(&text) {
+                    Ok(prefixes) => prefixes,
+                    Err(bad) => {
+                        let lines = bad.into_iter().map(|line| BadLineReport {
+                            number: line.number,
+                            text: line.text,
+                            problem: line.problem,
+                        });
+                        return Ok(Reply::BadLines {
+                            lines: lines.collect(),
+                        });
+                    }
+                };
+                prefixes.sort_unstable();
+                prefixes.dedup();
+                let addition = Addition {
+                    list: &list,
+                    trusted: false,
+                    prefixes: &prefixes,
+                    ttl: ttl_ms.map(Duration::from_millis),
+                    reason,
+                };
+                let changed = self.lists.add(&addition)?;
+                self.record("import", &addition, None, changed, peer);
+                Ok(changed_of(changed, prefixes.len()))
+            }
+            Request::List { list, trusted } => Ok(Reply::Entries {
+                entries: self.lists.entries(list.as_deref(), Some(trusted)),
+            }),
+            Request::Test { address } => {
+                let (standing, entries) = self.lists.test(address);
+                let (standing, dropped) = match standing {
+                    Standing::Unlisted => ("unlisted", false),
+                    Standing::Trusted => ("trusted", false),
+                    Standing::Blocked => ("blocked", true),
+                    Standing::Banned { .. } => ("banned", true),
+                };
+                Ok(Reply::Tested(Tested {
+                    address: address.to_canonical(),
+                    standing: standing.to_owned(),
+                    dropped,
+                    entries,
+                }))
+            }
+            Request::Status => Ok(Reply::Status(Box::new(self.status()?))),
+        }
+    }
+
+    fn record(
+        &self,
+        action: &str,
+        addition: &Addition<'_>,
+        prefix: Option<String>,
+        changed: usize,
+        peer: &UCred,
+    ) {
+        let until = addition
+            .ttl
+            .and_then(|ttl| std::time::SystemTime::now().checked_add(ttl));
+        let record = ListRecord {
+            action: action.to_owned(),
+            list: addition.list.to_owned(),
+            prefix,
+            changed,
+            until: until.map(crate::render::rfc3339),
+            reason: addition.reason.clone(),
+            by_uid: Some(peer.uid()),
+            by_pid: peer.pid(),
+        };
+        if let Err(error) = self.journal.record(&Event::List(record)) {
+            tracing::error!(%error, "audit record lost");
+        }
+    }
+
+    fn status(&self) -> Result<Status, ListError> {
+        let kernel = self.lists.with_kernel(|datapath| {
+            let interfaces = datapath
+                .attachments()
+                .iter()
+                .map(|attachment| InterfaceStatus {
+                    interface: attachment.interface.clone(),
+                    mode: attachment.mode.name().to_owned(),
+                    program_id: attachment.program_id,
+                    adopted: attachment.origin == AttachmentOrigin::Adopted,
+                })
+                .collect();
+            let reasons = datapath.counters()?;
+            Ok::<_, ListError>((interfaces, reasons))
+        });
+        let (interfaces, reasons) = kernel.transpose()?.unwrap_or_default();
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            draining: *self.draining.borrow(),
+            listeners: self.listeners.clone(),
+            interfaces,
+            without_kernel: self.without_kernel.clone(),
+            lists: self
+                .lists
+                .sizes()
+                .into_iter()
+                .map(|(list, trusted, entries)| ListSize {
+                    list,
+                    trusted,
+                    entries,
+                })
+                .collect(),
+            reasons: reasons
+                .into_iter()
+                .map(|count| ReasonStatus {
+                    reason: count.reason.name().to_owned(),
+                    dropped: count.reason.drops(),
+                    packets: count.packets,
+                    bytes: count.bytes,
+                })
+                .collect(),
+            audit_path: self.journal.path().display().to_string(),
+            audit_failing: self.journal.is_failing(),
+        })
+    }
+}
+
+fn changed_of(changed: usize, asked: usize) -> Reply {
+    Reply::Changed {
+        changed,
+        unchanged: asked.saturating_sub(changed),
+    }
+}

@@ -1,0 +1,182 @@
+//! The command line.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+
+use crate::{admin::DEFAULT_SOCKET, feed::parse_prefix, lists};
+
+/// An access proxy whose first gate stands in the network driver.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon in the foreground
+    Run {
+        /// Configuration file
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Prove a configuration without running it
+    Check {
+        /// Configuration file
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Take the XDP program off every interface and remove all pins
+    Detach {
+        /// Configuration file, for kernel.bpffs and kernel.pin_name
+        #[arg(long, conflicts_with = "pins")]
+        config: Option<PathBuf>,
+        /// Pin folder, where there is no configuration
+        #[arg(long, default_value = "/sys/fs/bpf/portcullis")]
+        pins: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Blocked addresses
+    #[command(subcommand)]
+    Block(Block),
+    /// Trusted addresses, which pass whatever any list says
+    #[command(subcommand)]
+    Allow(Allow),
+    /// How the daemon is
+    Status {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Block {
+    /// Drop everything from these addresses or CIDRs, at once
+    Add {
+        /// Addresses or CIDRs
+        #[arg(required = true, value_parser = parse_prefix)]
+        prefixes: Vec<IpNet>,
+        /// For how long, such as 90s, 1h or 7days; for good without it
+        #[arg(long, value_parser = parse_ttl)]
+        ttl: Option<Duration>,
+        /// Why, for those who look later
+        #[arg(long)]
+        reason: Option<String>,
+        /// List to put it on
+        #[arg(long, default_value = lists::MANUAL)]
+        list: String,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Take addresses or CIDRs off a list
+    Remove {
+        /// Addresses or CIDRs, as they were added
+        #[arg(required = true, value_parser = parse_prefix)]
+        prefixes: Vec<IpNet>,
+        /// List to take it off
+        #[arg(long, default_value = lists::MANUAL)]
+        list: String,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Show entries
+    List {
+        /// Only this list
+        #[arg(long)]
+        list: Option<String>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Put a file of addresses and CIDRs on a list: all of it, or nothing
+    Import {
+        /// One address or CIDR a line, or IPsum's form; - for standard input
+        file: PathBuf,
+        /// List to put it on
+        #[arg(long, default_value = "imported")]
+        list: String,
+        /// For how long; for good without it
+        #[arg(long, value_parser = parse_ttl)]
+        ttl: Option<Duration>,
+        /// Why, for those who look later
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Is an address dropped, and by what?
+    Test {
+        /// The address
+        address: IpAddr,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Allow {
+    /// Trust these addresses or CIDRs
+    Add {
+        /// Addresses or CIDRs
+        #[arg(required = true, value_parser = parse_prefix)]
+        prefixes: Vec<IpNet>,
+        /// Why, for those who look later
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Trust them no more
+    Remove {
+        /// Addresses or CIDRs, as they were added
+        #[arg(required = true, value_parser = parse_prefix)]
+        prefixes: Vec<IpNet>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Show entries
+    List {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+}
+
+/// Which daemon to ask, and how to print its answer.
+#[derive(Debug, Args)]
+pub(crate) struct Daemon {
+    /// The daemon's admin socket
+    #[arg(long, default_value = DEFAULT_SOCKET, env = "PORTCULLIS_SOCKET")]
+    pub(crate) socket: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Output {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(ttl) if ttl >= Duration::from_millis(1) => Ok(ttl),
+        Ok(_) => Err("has to be at least 1ms".to_owned()),
+        Err(error) => Err(format!("{error}; write it like 90s, 1h or 7days")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    #[test]
+    fn command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

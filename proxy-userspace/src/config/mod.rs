@@ -1,0 +1,29 @@
+//! The configuration file: as written, then as proven.
+//!
+//! ```text
+//! written   the TOML shape; unknown keys are refused
+//! prove     everything checked and loaded that can be, without running anything
+//! mistake   an error that names file, line, key, value and mend
+//! ```
+
+mod mistake;
+mod prove;
+mod prove_routes;
+mod written;
+
+use std::{fs, path::Path};
+
+pub(crate) use mistake::{Mistake, Mistakes};
+pub(crate) use prove::{Config, IssuerConfig, KernelConfig, ListenerConfig};
+
+/// Reads and proves a configuration file.
+///
+/// # Errors
+/// Every mistake found, in the order of the file.
+pub(crate) fn load(path: &Path) -> Result<Config, Mistakes> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| Mistakes::one(Mistake::unreadable(path, &error)))?;
+    let written = toml::from_str(&text)
+        .map_err(|error| Mistakes::one(Mistake::syntax(path, &text, &error)))?;
+    prove::prove(path, &text, written)
+}

@@ -1,0 +1,404 @@
+//! The configuration as proven: everything parsed, loaded and cross-checked that can be without
+//! running anything.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use datapath::{Limits, Pins};
+use gateway::{Issuer, ListenerLimits, ServerTls, TlsError, Upstream, server_tls};
+use ipnet::IpNet;
+use policy::RouteTable;
+use proxy_common::Gcra;
+use toml::Spanned;
+
+use super::{
+    mistake::{Mistakes, Prover},
+    prove_routes,
+    written::{self, Written},
+};
+use crate::feed::parse_prefix;
+
+/// A configuration that can be run.
+pub(crate) struct Config {
+    pub(crate) listeners: Vec<ListenerConfig>,
+    pub(crate) issuers: Vec<IssuerConfig>,
+    pub(crate) upstreams: Vec<(String, Upstream)>,
+    pub(crate) routes: RouteTable,
+    pub(crate) kernel: Option<KernelConfig>,
+    pub(crate) trusted: Vec<IpNet>,
+    pub(crate) blocked: Vec<IpNet>,
+    pub(crate) admin_socket: PathBuf,
+    pub(crate) admin_uids: Vec<u32>,
+    pub(crate) audit_path: PathBuf,
+    pub(crate) kernel_interval: Duration,
+    pub(crate) state_directory: PathBuf,
+    pub(crate) drain: Duration,
+}
+
+pub(crate) struct ListenerConfig {
+    pub(crate) address: SocketAddr,
+    /// File, line, key and value, for what can go wrong only when it is bound.
+    pub(crate) place: String,
+    pub(crate) tls: ServerTls,
+    pub(crate) limits: ListenerLimits,
+}
+
+pub(crate) struct IssuerConfig {
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) refresh: Duration,
+}
+
+pub(crate) struct KernelConfig {
+    pub(crate) interfaces: Vec<String>,
+    pub(crate) bpffs: PathBuf,
+    pub(crate) pins: Pins,
+    pub(crate) required: bool,
+    pub(crate) limits: Limits,
+}
+
+/// Proves a configuration; see [`super::load`].
+pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config, Mistakes> {
+    let mut prover = Prover::new(file, text);
+    if written.listener.is_empty() {
+        prover.missing("[[listener]]", "add one with address, certificate and key");
+    }
+    let listeners = prove_listeners(&mut prover, &written.listener);
+    let issuers = prove_routes::issuers(&mut prover, &written.issuer);
+    let upstreams = prove_routes::upstreams(&mut prover, &written.upstream);
+    let routes = prove_routes::routes(
+        &mut prover,
+        &written.route,
+        &written.upstream,
+        &written.issuer,
+    );
+    let kernel = written
+        .kernel
+        .as_ref()
+        .map(|kernel| prove_kernel(&mut prover, kernel));
+    let prefixes = |prover: &mut Prover<'_>, key: &str, entries: &[Spanned<String>]| {
+        entries
+            .iter()
+            .filter_map(|entry| prove_prefix(prover, key, entry))
+            .collect()
+    };
+    let config = Config {
+        listeners,
+        issuers,
+        upstreams,
+        routes,
+        kernel,
+        trusted: prefixes(&mut prover, "lists.trusted", &written.lists.trusted),
+        blocked: prefixes(&mut prover, "lists.blocked", &written.lists.blocked),
+        admin_socket: written
+            .admin
+            .socket
+            .unwrap_or_else(|| crate::admin::DEFAULT_SOCKET.into()),
+        admin_uids: written.admin.allowed_uids,
+        audit_path: written
+            .audit
+            .path
+            .unwrap_or_else(|| "/var/log/portcullis/audit.jsonl".into()),
+        kernel_interval: prove_duration(
+            &mut prover,
+            "audit.kernel_interval",
+            written.audit.kernel_interval.as_ref(),
+            Duration::from_secs(10),
+        ),
+        state_directory: written
+            .state
+            .directory
+            .unwrap_or_else(|| "/var/lib/portcullis".into()),
+        drain: prove_duration(
+            &mut prover,
+            "shutdown.drain",
+            written.shutdown.drain.as_ref(),
+            Duration::from_secs(30),
+        ),
+    };
+    prover.finish(config)
+}
+
+fn prove_listeners(prover: &mut Prover<'_>, written: &[written::Listener]) -> Vec<ListenerConfig> {
+    let mut proven: Vec<ListenerConfig> = Vec::new();
+    for (index, listener) in written.iter().enumerate() {
+        let key = |name: &str| format!("listener[{index}].{name}");
+        let address = prove_address(prover, &key("address"), &listener.address);
+        if let Some(address) = address
+            && address.port() != 0
+            && proven.iter().any(|earlier| earlier.address == address)
+        {
+            prover.reject(
+                &key("address"),
+                listener.address.span(),
+                "another listener has this address",
+                "give each listener its own port",
+            );
+        }
+        let tls = prove_tls(prover, index, listener);
+        let limits = prove_limits(prover, index, listener);
+        if let (Some(address), Some(tls)) = (address, tls) {
+            proven.push(ListenerConfig {
+                address,
+                place: prover.place(&key("address"), listener.address.span()),
+                tls,
+                limits,
+            });
+        }
+    }
+    proven
+}
+
+fn prove_address(
+    prover: &mut Prover<'_>,
+    key: &str,
+    written: &Spanned<String>,
+) -> Option<SocketAddr> {
+    written
+        .as_ref()
+        .parse()
+        .map_err(|_| {
+            prover.reject(
+                key,
+                written.span(),
+                "is no address with a port",
+                "write it like \"0.0.0.0:443\" or \"[::]:443\"",
+            );
+        })
+        .ok()
+}
+
+fn prove_tls(
+    prover: &mut Prover<'_>,
+    index: usize,
+    listener: &written::Listener,
+) -> Option<ServerTls> {
+    let certificate_key = format!("listener[{index}].certificate");
+    let key_key = format!("listener[{index}].key");
+    let chain = read_file(prover, &certificate_key, &listener.certificate);
+    let key = read_file(prover, &key_key, &listener.key);
+    let (chain, key) = (chain?, key?);
+    let error = match server_tls(&chain, &key) {
+        Ok(tls) => return Some(tls),
+        Err(error) => error,
+    };
+    match error {
+        TlsError::NoKey => prover.reject(
+            &key_key,
+            listener.key.span(),
+            error,
+            "it must hold an unencrypted PEM private key (PKCS#8, PKCS#1 or SEC1)",
+        ),
+        TlsError::KeyMismatch => prover.reject(
+            &key_key,
+            listener.key.span(),
+            error,
+            format!(
+                "give the key that {} was issued for",
+                listener.certificate.as_ref().display()
+            ),
+        ),
+        TlsError::NoCertificate | TlsError::Invalid(_) => prover.reject(
+            &certificate_key,
+            listener.certificate.span(),
+            error,
+            "it must hold the PEM certificate, then its chain",
+        ),
+    }
+    None
+}
+
+fn prove_limits(
+    prover: &mut Prover<'_>,
+    index: usize,
+    listener: &written::Listener,
+) -> ListenerLimits {
+    let key = |name: &str| format!("listener[{index}].{name}");
+    let second = Duration::from_secs(1);
+    ListenerLimits {
+        max_connections: in_range(
+            prover,
+            &key("max_connections"),
+            listener.max_connections.as_ref(),
+            10_000,
+            (1, 1_000_000),
+        ),
+        handshake_timeout: prove_duration(
+            prover,
+            &key("handshake_timeout"),
+            listener.handshake_timeout.as_ref(),
+            10 * second,
+        ),
+        header_timeout: prove_duration(
+            prover,
+            &key("header_timeout"),
+            listener.header_timeout.as_ref(),
+            30 * second,
+        ),
+        // hyper needs 8 KiB to work with.
+        max_header_bytes: in_range(
+            prover,
+            &key("max_header_bytes"),
+            listener.max_header_bytes.as_ref(),
+            16 * 1024,
+            (8 * 1024, 1024 * 1024),
+        ),
+        max_streams: in_range(
+            prover,
+            &key("max_streams"),
+            listener.max_streams.as_ref(),
+            128,
+            (1, 10_000),
+        ),
+    }
+}
+
+fn prove_kernel(prover: &mut Prover<'_>, written: &written::Kernel) -> KernelConfig {
+    if written.interfaces.as_ref().is_empty() {
+        prover.reject(
+            "kernel.interfaces",
+            written.interfaces.span(),
+            "names no interface",
+            "name at least one, or leave out [kernel] to run without XDP",
+        );
+    }
+    let existing = datapath::interface_names();
+    for interface in written.interfaces.as_ref() {
+        if !existing.contains(interface.as_ref()) {
+            prover.reject(
+                "kernel.interfaces",
+                interface.span(),
+                "no such network interface",
+                format!("this host has: {}", existing.join(", ")),
+            );
+        }
+    }
+    let bpffs = written
+        .bpffs
+        .clone()
+        .unwrap_or_else(|| "/sys/fs/bpf".into());
+    let pin_name = written
+        .pin_name
+        .as_ref()
+        .map_or("portcullis", |name| name.as_ref().as_str());
+    if let Some(name) = &written.pin_name
+        && (pin_name.is_empty() || pin_name.contains(['/', '.']))
+    {
+        prover.reject(
+            "kernel.pin_name",
+            name.span(),
+            "is no plain name",
+            "use letters, digits, - and _",
+        );
+    }
+    KernelConfig {
+        interfaces: written
+            .interfaces
+            .as_ref()
+            .iter()
+            .map(|interface| interface.as_ref().clone())
+            .collect(),
+        pins: Pins::new(bpffs.join(pin_name)),
+        bpffs,
+        required: written.required.unwrap_or(true),
+        limits: Limits {
+            source_rate: prove_rate(prover, written),
+            sample_rate: {
+                let rate = written.sample_rate.as_ref();
+                let rate = in_range(prover, "kernel.sample_rate", rate, 20, (0, 100_000));
+                Gcra::per_second(rate, rate).unwrap_or(Gcra::UNLIMITED)
+            },
+        },
+    }
+}
+
+fn prove_rate(prover: &mut Prover<'_>, written: &written::Kernel) -> Gcra {
+    let most = 1_000_000_000;
+    let rate = written.source_rate.as_ref();
+    let rate = in_range(prover, "kernel.source_rate", rate, 20_000, (0, most));
+    let burst = written.source_burst.as_ref();
+    let burst = in_range(prover, "kernel.source_burst", burst, rate, (0, most));
+    // A rate of 0 is how an operator says that there is no limit.
+    Gcra::per_second(rate, burst).unwrap_or(Gcra::UNLIMITED)
+}
+
+fn prove_prefix(prover: &mut Prover<'_>, key: &str, entry: &Spanned<String>) -> Option<IpNet> {
+    parse_prefix(entry.as_ref())
+        .map_err(|problem| {
+            prover.reject(
+                key,
+                entry.span(),
+                problem,
+                "write it like \"192.0.2.7\" or \"2001:db8::/32\"",
+            );
+        })
+        .ok()
+}
+
+/// A duration such as `"30s"`, above zero.
+pub(super) fn prove_duration(
+    prover: &mut Prover<'_>,
+    key: &str,
+    written: Option<&Spanned<String>>,
+    default: Duration,
+) -> Duration {
+    let Some(written) = written else {
+        return default;
+    };
+    match humantime::parse_duration(written.as_ref()) {
+        Ok(duration) if !duration.is_zero() => duration,
+        _ => {
+            prover.reject(
+                key,
+                written.span(),
+                "is no duration above zero",
+                "write it like \"500ms\", \"30s\" or \"5m\"",
+            );
+            default
+        }
+    }
+}
+
+pub(super) fn in_range<T: Copy + PartialOrd + std::fmt::Display>(
+    prover: &mut Prover<'_>,
+    key: &str,
+    written: Option<&Spanned<T>>,
+    default: T,
+    (least, most): (T, T),
+) -> T {
+    let Some(written) = written else {
+        return default;
+    };
+    let value = *written.as_ref();
+    if value < least || value > most {
+        prover.reject(
+            key,
+            written.span(),
+            "is out of range",
+            format!("use {least} to {most}"),
+        );
+        return default;
+    }
+    value
+}
+
+pub(super) fn read_file(
+    prover: &mut Prover<'_>,
+    key: &str,
+    path: &Spanned<PathBuf>,
+) -> Option<Vec<u8>> {
+    fs::read(path.as_ref())
+        .map_err(|error| {
+            prover.reject(
+                key,
+                path.span(),
+                format!("can't be read: {error}"),
+                "check the path and its permissions",
+            );
+        })
+        .ok()
+}

@@ -1,0 +1,498 @@
+//! Issuers, upstreams and routes as proven.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use gateway::{
+    AddressRule, Algorithm, Fetcher, Issuer, IssuerRules, KeySet, KeySource, KeyStore, Upstream,
+    UpstreamOptions, trust_anchors,
+};
+use http::{Method, Uri};
+use policy::{Access, CanonicalHost, HostPattern, PathPattern, RequestPath, Route, RouteTable};
+use toml::Spanned;
+
+use super::{
+    mistake::Prover,
+    prove::{IssuerConfig, in_range, prove_duration, read_file},
+    written,
+};
+use crate::feed::parse_prefix;
+
+/// Asymmetric algorithms (RFC 7518, RFC 8037). A shared secret would let every holder of it
+/// issue tokens.
+const ALGORITHMS: [(&str, Algorithm); 9] = [
+    ("RS256", Algorithm::RS256),
+    ("RS384", Algorithm::RS384),
+    ("RS512", Algorithm::RS512),
+    ("PS256", Algorithm::PS256),
+    ("PS384", Algorithm::PS384),
+    ("PS512", Algorithm::PS512),
+    ("ES256", Algorithm::ES256),
+    ("ES384", Algorithm::ES384),
+    ("EdDSA", Algorithm::EdDSA),
+];
+
+/// Widest leeway: more would make `exp` a suggestion.
+const WIDEST_LEEWAY: Duration = Duration::from_secs(300);
+
+pub(super) fn issuers(prover: &mut Prover<'_>, written: &[written::Issuer]) -> Vec<IssuerConfig> {
+    reject_repeated(prover, "issuer", written.iter().map(|issuer| &issuer.name));
+    reject_repeated(
+        prover,
+        "issuer",
+        written.iter().map(|issuer| &issuer.issuer),
+    );
+    written
+        .iter()
+        .enumerate()
+        .filter_map(|(index, issuer)| prove_issuer(prover, index, issuer))
+        .collect()
+}
+
+fn prove_issuer(
+    prover: &mut Prover<'_>,
+    index: usize,
+    written: &written::Issuer,
+) -> Option<IssuerConfig> {
+    let key = |name: &str| format!("issuer[{index}].{name}");
+    let algorithms = prove_algorithms(prover, &key("algorithms"), &written.algorithms);
+    if written.audiences.as_ref().is_empty() {
+        prover.reject(
+            &key("audiences"),
+            written.audiences.span(),
+            "names no audience",
+            "name the value of `aud` that tokens for this service carry",
+        );
+    }
+    let leeway = prove_duration(
+        prover,
+        &key("leeway"),
+        written.leeway.as_ref(),
+        Duration::from_secs(30),
+    );
+    if let Some(span) = written.leeway.as_ref().map(Spanned::span)
+        && leeway > WIDEST_LEEWAY
+    {
+        prover.reject(&key("leeway"), span, "is too wide", "use at most \"5m\"");
+    }
+    let refresh = prove_duration(
+        prover,
+        &key("jwks_refresh"),
+        written.jwks_refresh.as_ref(),
+        Duration::from_secs(300),
+    );
+    let source = prove_key_source(prover, index, written, &algorithms)?;
+    let rules = IssuerRules {
+        name: written.name.as_ref().clone(),
+        issuer: written.issuer.as_ref().clone(),
+        audiences: written.audiences.as_ref().iter().cloned().collect(),
+        algorithms: algorithms.clone(),
+        leeway,
+    };
+    Some(IssuerConfig {
+        issuer: Arc::new(Issuer::new(rules, KeyStore::new(source, algorithms))),
+        refresh,
+    })
+}
+
+fn prove_algorithms(
+    prover: &mut Prover<'_>,
+    key: &str,
+    written: &Spanned<Vec<String>>,
+) -> Vec<Algorithm> {
+    let known = ALGORITHMS.map(|(name, _)| name).join(", ");
+    let mut proven = Vec::new();
+    for name in written.as_ref() {
+        match ALGORITHMS.iter().find(|(known, _)| known == name) {
+            Some((_, algorithm)) => proven.push(*algorithm),
+            None => prover.reject(
+                key,
+                written.span(),
+                format!("{name:?} is not accepted"),
+                format!("use some of {known}"),
+            ),
+        }
+    }
+    if written.as_ref().is_empty() {
+        prover.reject(
+            key,
+            written.span(),
+            "names no algorithm",
+            format!("use some of {known}"),
+        );
+    }
+    proven
+}
+
+fn prove_key_source(
+    prover: &mut Prover<'_>,
+    index: usize,
+    written: &written::Issuer,
+    algorithms: &[Algorithm],
+) -> Option<KeySource> {
+    let key = |name: &str| format!("issuer[{index}].{name}");
+    match (&written.jwks_file, &written.jwks_url) {
+        (Some(path), None) => {
+            let bytes = read_file(prover, &key("jwks_file"), path)?;
+            if let Err(error) = KeySet::parse(&bytes, algorithms) {
+                prover.reject(
+                    &key("jwks_file"),
+                    path.span(),
+                    error,
+                    "it must hold a JSON object {\"keys\": […]} with a public key for one of the algorithms",
+                );
+                return None;
+            }
+            Some(KeySource::File(path.as_ref().clone()))
+        }
+        (None, Some(url)) => {
+            let ca = match &written.jwks_ca {
+                Some(path) => Some(read_file(prover, &key("jwks_ca"), path)?),
+                None => None,
+            };
+            let tls = trust_anchors(ca.as_deref())
+                .map_err(|error| {
+                    let span = written.jwks_ca.as_ref().map_or(url.span(), Spanned::span);
+                    prover.reject(
+                        &key("jwks_ca"),
+                        span,
+                        error,
+                        "give a PEM file of certificates",
+                    );
+                })
+                .ok()?;
+            let rule = prove_addresses(prover, &key("jwks_allow_addresses"), written);
+            Fetcher::new(url.as_ref(), tls, rule)
+                .map_err(|error| {
+                    let mend = "give an https:// URL, and in jwks_allow_addresses the ranges inside your network it may lead to";
+                    prover.reject(&key("jwks_url"), url.span(), error, mend);
+                })
+                .ok()
+                .map(KeySource::Url)
+        }
+        _ => {
+            prover.reject(
+                &key("name"),
+                written.name.span(),
+                "has to have its keys from exactly one place",
+                "give either jwks_file or jwks_url",
+            );
+            None
+        }
+    }
+}
+
+fn prove_addresses(prover: &mut Prover<'_>, key: &str, written: &written::Issuer) -> AddressRule {
+    let mut rule = AddressRule::default();
+    if let Some(ranges) = &written.jwks_allow_addresses {
+        for range in ranges.as_ref() {
+            match parse_prefix(range) {
+                Ok(range) => rule.allowed.push(range),
+                Err(problem) => prover.reject(
+                    key,
+                    ranges.span(),
+                    format!("{range:?}: {problem}"),
+                    "write ranges like \"10.1.2.0/24\"",
+                ),
+            }
+        }
+    }
+    rule
+}
+
+pub(super) fn upstreams(
+    prover: &mut Prover<'_>,
+    written: &[written::Upstream],
+) -> Vec<(String, Upstream)> {
+    reject_repeated(
+        prover,
+        "upstream",
+        written.iter().map(|upstream| &upstream.name),
+    );
+    written
+        .iter()
+        .enumerate()
+        .filter_map(|(index, upstream)| prove_upstream(prover, index, upstream))
+        .collect()
+}
+
+fn prove_upstream(
+    prover: &mut Prover<'_>,
+    index: usize,
+    written: &written::Upstream,
+) -> Option<(String, Upstream)> {
+    let key = |name: &str| format!("upstream[{index}].{name}");
+    let options = UpstreamOptions {
+        connect_timeout: prove_duration(
+            prover,
+            &key("connect_timeout"),
+            written.connect_timeout.as_ref(),
+            Duration::from_secs(2),
+        ),
+        response_timeout: prove_duration(
+            prover,
+            &key("response_timeout"),
+            written.response_timeout.as_ref(),
+            Duration::from_secs(30),
+        ),
+        idle_timeout: prove_duration(
+            prover,
+            &key("idle_timeout"),
+            written.idle_timeout.as_ref(),
+            Duration::from_secs(60),
+        ),
+        max_idle: in_range(
+            prover,
+            &key("max_idle"),
+            written.max_idle.as_ref(),
+            64,
+            (0, 100_000),
+        ),
+    };
+    let base = written.url.as_ref().parse::<Uri>().ok().filter(|uri| {
+        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        let path = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        let user = uri.authority().is_none_or(|a| a.as_str().contains('@'));
+        scheme && path && !user
+    });
+    let Some(base) = base else {
+        prover.reject(
+            &key("url"),
+            written.url.span(),
+            "is no http or https URL of a server alone",
+            "write it like \"http://127.0.0.1:8080\"; the path comes from the request",
+        );
+        return None;
+    };
+    let ca = match &written.ca {
+        Some(path) => Some(read_file(prover, &key("ca"), path)?),
+        None => None,
+    };
+    let tls = trust_anchors(ca.as_deref())
+        .map_err(|error| {
+            let span = written
+                .ca
+                .as_ref()
+                .map_or(written.url.span(), Spanned::span);
+            prover.reject(&key("ca"), span, error, "give a PEM file of certificates");
+        })
+        .ok()?;
+    Some((
+        written.name.as_ref().clone(),
+        Upstream::new(base, tls, options),
+    ))
+}
+
+pub(super) fn routes(
+    prover: &mut Prover<'_>,
+    written: &[written::Route],
+    upstreams: &[written::Upstream],
+    issuers: &[written::Issuer],
+) -> RouteTable {
+    if written.is_empty() {
+        prover.missing("[[route]]", "without one every request is refused; add one");
+    }
+    reject_repeated(prover, "route", written.iter().map(|route| &route.name));
+    let mut proven = Vec::new();
+    let mut indices = Vec::new();
+    for (index, route) in written.iter().enumerate() {
+        if let Some(route) = prove_route(prover, index, route, upstreams, issuers) {
+            proven.push(route);
+            indices.push(index);
+        }
+    }
+    RouteTable::new(proven).unwrap_or_else(|conflict| {
+        let (first, second) = (indices[conflict.first], indices[conflict.second]);
+        prover.reject(
+            &format!("route[{second}].path"),
+            written[second].path.span(),
+            format!(
+                "route {:?} answers for the same host, path and method already",
+                written[first].name.as_ref()
+            ),
+            "remove one of the two, or give them different methods",
+        );
+        RouteTable::default()
+    })
+}
+
+fn prove_route(
+    prover: &mut Prover<'_>,
+    index: usize,
+    written: &written::Route,
+    upstreams: &[written::Upstream],
+    issuers: &[written::Issuer],
+) -> Option<Route> {
+    let key = |name: &str| format!("route[{index}].{name}");
+    let upstream = prove_route_upstream(prover, &key("upstream"), written, upstreams);
+    let access = prove_access(prover, index, written, issuers);
+    let host = match written.host.as_ref().as_str() {
+        "*" => Some(HostPattern::Any),
+        host => CanonicalHost::parse(host)
+            .map_err(|error| {
+                let mend = "write it like \"api.example\", or \"*\" for any";
+                prover.reject(&key("host"), written.host.span(), error, mend);
+            })
+            .ok()
+            .map(HostPattern::Exact),
+    };
+    let path = RequestPath::parse(written.path.as_ref())
+        .map_err(|error| {
+            let mend =
+                "write it like \"/api\": absolute, without dot segments, query or encoded slashes";
+            prover.reject(&key("path"), written.path.span(), error, mend);
+        })
+        .ok();
+    let methods = prove_methods(prover, &key("methods"), &written.methods);
+    Some(Route {
+        name: written.name.as_ref().clone(),
+        host: host?,
+        path: match written.path_match.unwrap_or_default() {
+            written::PathMatch::Prefix => PathPattern::Prefix(path?),
+            written::PathMatch::Exact => PathPattern::Exact(path?),
+        },
+        methods,
+        access,
+        upstream: upstream?,
+    })
+}
+
+fn prove_route_upstream(
+    prover: &mut Prover<'_>,
+    key: &str,
+    written: &written::Route,
+    upstreams: &[written::Upstream],
+) -> Option<String> {
+    let names: Vec<&str> = upstreams
+        .iter()
+        .map(|upstream| upstream.name.as_ref().as_str())
+        .collect();
+    let known = format!("use one of: {}", names.join(", "));
+    let Some(upstream) = &written.upstream else {
+        let problem = "the route has no upstream";
+        let mend = format!("add upstream = \"…\" to it; {known}");
+        prover.reject(
+            &key.replace("upstream", "name"),
+            written.name.span(),
+            problem,
+            mend,
+        );
+        return None;
+    };
+    if !names.contains(&upstream.as_ref().as_str()) {
+        prover.reject(key, upstream.span(), "no upstream has that name", known);
+        return None;
+    }
+    Some(upstream.as_ref().clone())
+}
+
+fn prove_access(
+    prover: &mut Prover<'_>,
+    index: usize,
+    written: &written::Route,
+    issuers: &[written::Issuer],
+) -> Access {
+    let key = |name: &str| format!("route[{index}].{name}");
+    if matches!(written.access, Some(written::Access::Public)) {
+        for (name, given) in [("issuers", &written.issuers), ("scopes", &written.scopes)] {
+            if let Some(given) = given {
+                let problem = "a public route asks nobody for a token";
+                prover.reject(
+                    &key(name),
+                    given.span(),
+                    problem,
+                    "remove it, or access = \"public\"",
+                );
+            }
+        }
+        return Access::Public;
+    }
+    let names: Vec<&str> = issuers
+        .iter()
+        .map(|issuer| issuer.name.as_ref().as_str())
+        .collect();
+    let accepted = written.issuers.as_ref().map(Spanned::as_ref);
+    if accepted.is_none_or(Vec::is_empty) {
+        prover.reject(
+            &key("name"),
+            written.name.span(),
+            "the route accepts no issuer",
+            format!(
+                "add issuers = […] with some of: {}; or access = \"public\"",
+                names.join(", ")
+            ),
+        );
+    }
+    for issuer in accepted.into_iter().flatten() {
+        if !names.contains(&issuer.as_str())
+            && let Some(given) = &written.issuers
+        {
+            prover.reject(
+                &key("issuers"),
+                given.span(),
+                format!("no issuer is named {issuer:?}"),
+                format!("use some of: {}", names.join(", ")),
+            );
+        }
+    }
+    let set = |given: &Option<Spanned<Vec<String>>>| -> BTreeSet<String> {
+        given
+            .iter()
+            .flat_map(|given| given.as_ref().iter().cloned())
+            .collect()
+    };
+    Access::Token {
+        issuers: set(&written.issuers),
+        scopes: set(&written.scopes),
+    }
+}
+
+fn prove_methods(
+    prover: &mut Prover<'_>,
+    key: &str,
+    written: &Spanned<Vec<String>>,
+) -> Vec<Method> {
+    let mut proven = Vec::new();
+    for name in written.as_ref() {
+        let method = Method::from_bytes(name.as_bytes()).ok().filter(|method| {
+            let upper_case = !name.bytes().any(|byte| byte.is_ascii_lowercase());
+            upper_case && *method != Method::CONNECT && *method != Method::TRACE
+        });
+        match method {
+            Some(method) => proven.push(method),
+            None => prover.reject(
+                key,
+                written.span(),
+                format!("{name:?} is no method that is routed"),
+                "use methods such as GET, in upper case; CONNECT and TRACE are never routed",
+            ),
+        }
+    }
+    if written.as_ref().is_empty() {
+        prover.reject(
+            key,
+            written.span(),
+            "names no method",
+            "name those the route answers for, such as [\"GET\", \"HEAD\"]",
+        );
+    }
+    proven
+}
+
+fn reject_repeated<'w>(
+    prover: &mut Prover<'_>,
+    table: &str,
+    values: impl Iterator<Item = &'w Spanned<String>>,
+) {
+    let mut seen: Vec<&str> = Vec::new();
+    for (index, value) in values.enumerate() {
+        if seen.contains(&value.as_ref().as_str()) {
+            prover.reject(
+                &format!("{table}[{index}]"),
+                value.span(),
+                format!("another {table} has this already"),
+                "names are unique",
+            );
+        }
+        seen.push(value.as_ref());
+    }
+}

@@ -1,0 +1,223 @@
+//! The configuration as written: its shape in TOML, every key documented, unknown keys refused.
+//!
+//! docs/configuration.md is the operator's account of the same keys.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// A whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Written {
+    /// Where to listen. At least one.
+    #[serde(default)]
+    pub(crate) listener: Vec<Listener>,
+    /// Who may issue tokens.
+    #[serde(default)]
+    pub(crate) issuer: Vec<Issuer>,
+    /// Where requests go.
+    #[serde(default)]
+    pub(crate) upstream: Vec<Upstream>,
+    /// Which requests go there.
+    #[serde(default)]
+    pub(crate) route: Vec<Route>,
+    /// The kernel side; without it the proxy works alone and says so.
+    pub(crate) kernel: Option<Kernel>,
+    /// Entries that are always there.
+    #[serde(default)]
+    pub(crate) lists: Lists,
+    /// The socket for `portcullis block`, `status` and the like.
+    #[serde(default)]
+    pub(crate) admin: Admin,
+    /// The audit trail.
+    #[serde(default)]
+    pub(crate) audit: Audit,
+    /// What must survive a restart.
+    #[serde(default)]
+    pub(crate) state: State,
+    /// Stopping.
+    #[serde(default)]
+    pub(crate) shutdown: Shutdown,
+}
+
+/// `[[listener]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listener {
+    /// Address and port, such as `"0.0.0.0:443"` or `"[::]:443"`.
+    pub(crate) address: Spanned<String>,
+    /// PEM file with the certificate and its chain.
+    pub(crate) certificate: Spanned<PathBuf>,
+    /// PEM file with the certificate's private key.
+    pub(crate) key: Spanned<PathBuf>,
+    /// Most connections at a time.
+    pub(crate) max_connections: Option<Spanned<usize>>,
+    /// Longest TLS handshake.
+    pub(crate) handshake_timeout: Option<Spanned<String>>,
+    /// Longest wait for a whole request head.
+    pub(crate) header_timeout: Option<Spanned<String>>,
+    /// Most bytes of a request head.
+    pub(crate) max_header_bytes: Option<Spanned<usize>>,
+    /// Most streams of one HTTP/2 connection.
+    pub(crate) max_streams: Option<Spanned<u32>>,
+}
+
+/// `[[issuer]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Issuer {
+    /// Name that routes use.
+    pub(crate) name: Spanned<String>,
+    /// Exact value of `iss`.
+    pub(crate) issuer: Spanned<String>,
+    /// Values of `aud`, one of which a token must carry.
+    pub(crate) audiences: Spanned<Vec<String>>,
+    /// Signature algorithms, such as `["ES256"]`.
+    pub(crate) algorithms: Spanned<Vec<String>>,
+    /// JWKS in a file. Either this or `jwks_url`.
+    pub(crate) jwks_file: Option<Spanned<PathBuf>>,
+    /// JWKS at an https URL.
+    pub(crate) jwks_url: Option<Spanned<String>>,
+    /// PEM file with the certificates to trust for `jwks_url`; the system's without it.
+    pub(crate) jwks_ca: Option<Spanned<PathBuf>>,
+    /// Ranges that `jwks_url` may lead to although they aren't public.
+    pub(crate) jwks_allow_addresses: Option<Spanned<Vec<String>>>,
+    /// How often the keys are read again.
+    pub(crate) jwks_refresh: Option<Spanned<String>>,
+    /// How far clocks may differ when `exp` and `nbf` are read.
+    pub(crate) leeway: Option<Spanned<String>>,
+}
+
+/// `[[upstream]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Upstream {
+    /// Name that routes use.
+    pub(crate) name: Spanned<String>,
+    /// `http://host:port` or `https://host:port`, without a path.
+    pub(crate) url: Spanned<String>,
+    /// PEM file with the certificates to trust when it is https; the system's without it.
+    pub(crate) ca: Option<Spanned<PathBuf>>,
+    /// Longest wait for a connection.
+    pub(crate) connect_timeout: Option<Spanned<String>>,
+    /// Longest wait for the head of an answer.
+    pub(crate) response_timeout: Option<Spanned<String>>,
+    /// How long an unused connection is kept.
+    pub(crate) idle_timeout: Option<Spanned<String>>,
+    /// Most unused connections that are kept.
+    pub(crate) max_idle: Option<Spanned<usize>>,
+}
+
+/// `[[route]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Route {
+    /// Name in logs and audit records.
+    pub(crate) name: Spanned<String>,
+    /// Host, or `"*"` for any.
+    pub(crate) host: Spanned<String>,
+    /// Path.
+    pub(crate) path: Spanned<String>,
+    /// `"prefix"` (default: the path and what lies below it) or `"exact"`.
+    #[serde(rename = "match")]
+    pub(crate) path_match: Option<PathMatch>,
+    /// Methods, such as `["GET", "HEAD"]`.
+    pub(crate) methods: Spanned<Vec<String>>,
+    /// Name of the upstream.
+    pub(crate) upstream: Option<Spanned<String>>,
+    /// `"token"` (default) or `"public"`.
+    pub(crate) access: Option<Access>,
+    /// Names of the issuers whose tokens are accepted.
+    pub(crate) issuers: Option<Spanned<Vec<String>>>,
+    /// Scopes a token must carry, all of them.
+    pub(crate) scopes: Option<Spanned<Vec<String>>>,
+}
+
+/// How a route's path is meant.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PathMatch {
+    #[default]
+    Prefix,
+    Exact,
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Access {
+    #[default]
+    Token,
+    Public,
+}
+
+/// `[kernel]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kernel {
+    /// Interfaces to guard.
+    pub(crate) interfaces: Spanned<Vec<Spanned<String>>>,
+    /// Where a BPF filesystem is mounted.
+    pub(crate) bpffs: Option<PathBuf>,
+    /// Name of the folder in it; two Portcullis on one host need two.
+    pub(crate) pin_name: Option<Spanned<String>>,
+    /// Whether to refuse to start when the kernel side can't.
+    pub(crate) required: Option<bool>,
+    /// Packets a second of one source (IPv4 address, IPv6 /64); 0 for no limit.
+    pub(crate) source_rate: Option<Spanned<u64>>,
+    /// Packets of one source at once.
+    pub(crate) source_burst: Option<Spanned<u64>>,
+    /// Drop samples a second and CPU.
+    pub(crate) sample_rate: Option<Spanned<u64>>,
+}
+
+/// `[lists]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Lists {
+    /// Prefixes that pass, whatever any list says.
+    #[serde(default)]
+    pub(crate) trusted: Vec<Spanned<String>>,
+    /// Prefixes that are dropped.
+    #[serde(default)]
+    pub(crate) blocked: Vec<Spanned<String>>,
+}
+
+/// `[admin]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Admin {
+    /// Path of the Unix socket.
+    pub(crate) socket: Option<PathBuf>,
+    /// User ids that may use it besides root.
+    #[serde(default)]
+    pub(crate) allowed_uids: Vec<u32>,
+}
+
+/// `[audit]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Audit {
+    /// File of the trail.
+    pub(crate) path: Option<PathBuf>,
+    /// How often the kernel's counters are recorded.
+    pub(crate) kernel_interval: Option<Spanned<String>>,
+}
+
+/// `[state]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct State {
+    /// Folder of the state.
+    pub(crate) directory: Option<PathBuf>,
+}
+
+/// `[shutdown]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Shutdown {
+    /// How long requests may go on after SIGTERM.
+    pub(crate) drain: Option<Spanned<String>>,
+}

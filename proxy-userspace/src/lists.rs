@@ -1,0 +1,457 @@
+//! The lists at run time: one truth, brought to the kernel, kept on disk, asked at accept.
+//!
+//! A change goes to the kernel first, because that is what stops an attack, and to the disk
+//! before it is answered for. If either refuses, the change is taken back whole.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use datapath::{Change, Claim, Datapath, DatapathError, ListId, Standing, Truth};
+use gateway::{SourceGate, SourceRefusal};
+use ipnet::IpNet;
+
+use crate::state::{Clock, Edit, Ending, State, StateError, Stored};
+
+/// Lists of the configuration file; they can't be changed at run time.
+pub(crate) const CONFIG_BLOCKED: &str = "config";
+pub(crate) const CONFIG_TRUSTED: &str = "config-trusted";
+/// Where `block add` and `allow add` put entries.
+pub(crate) const MANUAL: &str = "manual";
+pub(crate) const ALLOW: &str = "allow";
+
+/// Entries that change under one hold of the truth. An accept waits no longer than it takes to
+/// change this many.
+const CHUNK: usize = 1_024;
+
+/// Why a change was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListError {
+    #[error("list {0:?} is written in the configuration file; change it there")]
+    Configured(String),
+    #[error("list {list:?} holds {} entries; use another name", if *.trusted { "trusted" } else { "blocked" })]
+    OtherKind { list: String, trusted: bool },
+    #[error("there are too many lists; at most {} can exist", ListId::MAX)]
+    TooMany,
+    #[error("nothing was changed: {0}")]
+    Kernel(#[from] DatapathError),
+    #[error("nothing was changed: {0}")]
+    State(#[from] StateError),
+}
+
+/// One entry as shown to operators.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) list: String,
+    pub(crate) prefix: IpNet,
+    pub(crate) trusted: bool,
+    /// Milliseconds since the epoch; of the configuration's entries, the daemon's start.
+    pub(crate) added_ms: u64,
+    /// Milliseconds since the epoch; `None` for good.
+    pub(crate) until_ms: Option<u64>,
+    /// Milliseconds left.
+    pub(crate) left_ms: Option<u64>,
+    pub(crate) reason: Option<String>,
+}
+
+/// What to put on a list.
+pub(crate) struct Addition<'a> {
+    pub(crate) list: &'a str,
+    pub(crate) trusted: bool,
+    pub(crate) prefixes: &'a [IpNet],
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) reason: Option<String>,
+}
+
+/// All lists.
+pub(crate) struct Lists {
+    truth: RwLock<Truth>,
+    writer: Mutex<Writer>,
+}
+
+/// What a change needs; one at a time.
+struct Writer {
+    names: Names,
+    entries: HashMap<(ListId, IpNet), Stored>,
+    datapath: Option<Datapath>,
+    state: State,
+}
+
+/// Names of lists and whether each is one of trusted prefixes.
+#[derive(Default)]
+struct Names(Vec<(String, bool)>);
+
+impl Names {
+    fn find(&self, name: &str) -> Option<ListId> {
+        let index = self.0.iter().position(|(known, _)| known == name)?;
+        ListId::try_from(index).ok()
+    }
+
+    fn find_or_add(&mut self, name: &str, trusted: bool) -> Result<ListId, ListError> {
+        if let Some(id) = self.find(name) {
+            if self.0[usize::from(id)].1 != trusted {
+                return Err(ListError::OtherKind {
+                    list: name.to_owned(),
+                    trusted: !trusted,
+                });
+            }
+            return Ok(id);
+        }
+        let id = ListId::try_from(self.0.len()).map_err(|_| ListError::TooMany)?;
+        self.0.push((name.to_owned(), trusted));
+        Ok(id)
+    }
+
+    fn name(&self, id: ListId) -> &str {
+        &self.0[usize::from(id)].0
+    }
+}
+
+impl Lists {
+    /// The lists of the configuration and of the state, before any kernel side.
+    pub(crate) fn load(
+        state: State,
+        trusted: &[IpNet],
+        blocked: &[IpNet],
+    ) -> Result<Self, ListError> {
+        let clock = Clock::now();
+        let mut truth = Truth::default();
+        let mut names = Names::default();
+        let mut entries = HashMap::new();
+        for (name, prefixes, is_trusted) in [
+            (CONFIG_TRUSTED, trusted, true),
+            (CONFIG_BLOCKED, blocked, false),
+        ] {
+            let list = names.find_or_add(name, is_trusted)?;
+            for prefix in prefixes {
+                truth.put(*prefix, list, claim(is_trusted, None, &clock));
+                let stored = Stored {
+                    trusted: is_trusted,
+                    added_ms: clock.unix_ms,
+                    ending: None,
+                    reason: None,
+                };
+                entries.insert((list, *prefix), stored);
+            }
+        }
+        for (name, prefix, stored) in state.read()? {
+            let list = names.find_or_add(&name, stored.trusted)?;
+            // Written by this program; a prefix that can't be read any more protects nobody.
+            let Ok(prefix) = prefix.parse::<IpNet>() else {
+                tracing::error!(list = name, prefix, "stored entry is no prefix; skipped");
+                continue;
+            };
+            let claim = claim(stored.trusted, stored.ending.as_ref(), &clock);
+            truth.put(prefix, list, claim);
+            entries.insert((list, prefix), stored);
+        }
+        Ok(Self {
+            truth: RwLock::new(truth),
+            writer: Mutex::new(Writer {
+                names,
+                entries,
+                datapath: None,
+                state,
+            }),
+        })
+    }
+
+    /// Starts the kernel side with what the lists hold now.
+    pub(crate) fn start_kernel(&self, options: datapath::Options) -> Result<(), DatapathError> {
+        let mut writer = self.writer();
+        let started = Datapath::start(options, self.truth().cells())?;
+        writer.datapath = Some(started);
+        Ok(())
+    }
+
+    /// Calls `act` with the kernel side, where there is one.
+    pub(crate) fn with_kernel<T>(&self, act: impl FnOnce(&mut Datapath) -> T) -> Option<T> {
+        self.writer().datapath.as_mut().map(act)
+    }
+
+    /// Puts prefixes on a list; returns how many entries came out different.
+    pub(crate) fn add(&self, addition: &Addition<'_>) -> Result<usize, ListError> {
+        let mut writer = self.writer();
+        let clock = Clock::now();
+        let Addition {
+            list: name,
+            trusted,
+            prefixes,
+            ttl,
+            reason,
+        } = addition;
+        refuse_configured(name)?;
+        let list = writer.names.find_or_add(name, *trusted)?;
+        let ending = ttl.map(|ttl| Ending::after(ttl, &clock));
+        let fresh = Stored {
+            trusted: *trusted,
+            added_ms: clock.unix_ms,
+            ending: ending.clone(),
+            reason: reason.clone(),
+        };
+        let mut edits = Vec::new();
+        let mut undo = Vec::new();
+        for prefix in prefixes.iter().copied() {
+            let before = writer.entries.get(&(list, prefix)).cloned();
+            let after = extended(before.as_ref(), &fresh, &clock);
+            if before.as_ref() != Some(&after) {
+                edits.push((prefix, Some(after)));
+                undo.push((prefix, before));
+            }
+        }
+        self.edit(&mut writer, list, &edits, &undo, &clock)?;
+        Ok(edits.len())
+    }
+
+    /// Takes prefixes off a list; returns how many entries there were.
+    pub(crate) fn remove(&self, name: &str, prefixes: &[IpNet]) -> Result<usize, ListError> {
+        let mut writer = self.writer();
+        refuse_configured(name)?;
+        let Some(list) = writer.names.find(name) else {
+            return Ok(0);
+        };
+        let mut edits = Vec::new();
+        let mut undo = Vec::new();
+        for prefix in prefixes.iter().copied() {
+            if let Some(before) = writer.entries.get(&(list, prefix)) {
+                undo.push((prefix, Some(before.clone())));
+                edits.push((prefix, None));
+            }
+        }
+        self.edit(&mut writer, list, &edits, &undo, &Clock::now())?;
+        Ok(edits.len())
+    }
+
+    /// Takes entries off whose time has come; returns them as (list, prefix).
+    pub(crate) fn expire(&self) -> Result<Vec<(String, IpNet)>, ListError> {
+        let mut writer = self.writer();
+        let (ended, changes) = self.truth_mut().expire(datapath::boot_ns());
+        if ended.is_empty() {
+            return Ok(Vec::new());
+        }
+        // The kernel lets them pass already; these writes only give the memory back.
+        if let Some(datapath) = writer.datapath.as_mut() {
+            datapath.tables().apply(&changes)?;
+        }
+        let mut edits = Vec::new();
+        let mut told = Vec::new();
+        for (prefix, list) in ended {
+            writer.entries.remove(&(list, prefix));
+            let name = writer.names.name(list).to_owned();
+            edits.push(Edit::Remove(name.clone(), prefix.to_string()));
+            told.push((name, prefix));
+        }
+        writer.state.commit(&edits)?;
+        Ok(told)
+    }
+
+    /// Every entry, of one list or of one kind, ordered by list and prefix.
+    pub(crate) fn entries(&self, name: Option<&str>, trusted: Option<bool>) -> Vec<Entry> {
+        let writer = self.writer();
+        let clock = Clock::now();
+        let mut entries: Vec<Entry> = writer
+            .entries
+            .iter()
+            .map(|((list, prefix), stored)| {
+                entry(writer.names.name(*list), *prefix, stored, &clock)
+            })
+            .filter(|entry| name.is_none_or(|name| name == entry.list))
+            .filter(|entry| trusted.is_none_or(|trusted| trusted == entry.trusted))
+            .collect();
+        entries.sort_unstable_by(|a, b| (&a.list, a.prefix).cmp(&(&b.list, b.prefix)));
+        entries
+    }
+
+    /// What the lists say of an address, and every entry that covers it.
+    pub(crate) fn test(&self, address: IpAddr) -> (Standing, Vec<Entry>) {
+        let writer = self.writer();
+        let truth = self.truth();
+        let clock = Clock::now();
+        let covering = truth
+            .covering(address)
+            .into_iter()
+            .filter_map(|(prefix, list, _)| {
+                let stored = writer.entries.get(&(list, prefix))?;
+                Some(entry(writer.names.name(list), prefix, stored, &clock))
+            })
+            .collect();
+        (truth.standing(address, clock.boot_ns), covering)
+    }
+
+    /// Names of the lists that cover an address.
+    pub(crate) fn names_covering(&self, address: IpAddr) -> Vec<String> {
+        let covering = self.truth().covering(address);
+        let writer = self.writer();
+        let mut names: Vec<String> = covering
+            .into_iter()
+            .map(|(_, list, _)| writer.names.name(list).to_owned())
+            .collect();
+        names.dedup();
+        names
+    }
+
+    /// Lists with their number of entries.
+    pub(crate) fn sizes(&self) -> Vec<(String, bool, usize)> {
+        let writer = self.writer();
+        let mut sizes: Vec<_> = writer
+            .names
+            .0
+            .iter()
+            .map(|(name, trusted)| (name.clone(), *trusted, 0))
+            .collect();
+        for (list, _) in writer.entries.keys() {
+            sizes[usize::from(*list)].2 += 1;
+        }
+        sizes
+    }
+
+    /// Kernel, then disk, then answer. `undo` brings back what was before.
+    fn edit(
+        &self,
+        writer: &mut Writer,
+        list: ListId,
+        edits: &[(IpNet, Option<Stored>)],
+        undo: &[(IpNet, Option<Stored>)],
+        clock: &Clock,
+    ) -> Result<(), ListError> {
+        let result = self
+            .bring_to_kernel(writer, list, edits, clock)
+            .map_err(ListError::from)
+            .and_then(|()| {
+                let name = writer.names.name(list);
+                let edits: Vec<Edit> = edits
+                    .iter()
+                    .map(|(prefix, stored)| match stored {
+                        Some(stored) => {
+                            Edit::Put(name.to_owned(), prefix.to_string(), stored.clone())
+                        }
+                        None => Edit::Remove(name.to_owned(), prefix.to_string()),
+                    })
+                    .collect();
+                writer.state.commit(&edits).map_err(ListError::from)
+            });
+        if let Err(error) = result {
+            // The tables took everything that is being taken back, so they have room for it.
+            if let Err(second) = self.bring_to_kernel(writer, list, undo, clock) {
+                tracing::error!(%second, "a refused change could not be taken back from the kernel");
+            }
+            return Err(error);
+        }
+        for (prefix, stored) in edits {
+            match stored {
+                Some(stored) => writer.entries.insert((list, *prefix), stored.clone()),
+                None => writer.entries.remove(&(list, *prefix)),
+            };
+        }
+        Ok(())
+    }
+
+    fn bring_to_kernel(
+        &self,
+        writer: &mut Writer,
+        list: ListId,
+        edits: &[(IpNet, Option<Stored>)],
+        clock: &Clock,
+    ) -> Result<(), DatapathError> {
+        for chunk in edits.chunks(CHUNK) {
+            let mut changes: Vec<Change> = Vec::new();
+            {
+                let mut truth = self.truth_mut();
+                for (prefix, stored) in chunk {
+                    // A replaced entry is taken off first: `put` would only extend it.
+                    match stored {
+                        Some(stored) => {
+                            let claim = claim(stored.trusted, stored.ending.as_ref(), clock);
+                            if truth.claim(*prefix, list) != Some(claim) {
+                                changes.extend(truth.replace(*prefix, list, claim));
+                            }
+                        }
+                        None => changes.extend(truth.remove(*prefix, list)),
+                    }
+                }
+            }
+            if let Some(datapath) = writer.datapath.as_mut() {
+                datapath.tables().apply(&changes)?;
+            }
+        }
+        Ok(())
+    }
+
+    // A panic under one of these locks was a bug in a change; the data is still the best there
+    // is, and refusing to look at it would let everybody in.
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn truth(&self) -> RwLockReadGuard<'_, Truth> {
+        self.truth.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn truth_mut(&self) -> RwLockWriteGuard<'_, Truth> {
+        self.truth.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SourceGate for Lists {
+    fn admit(&self, source: IpAddr) -> Result<(), SourceRefusal> {
+        match self.truth().standing(source, datapath::boot_ns()) {
+            Standing::Unlisted | Standing::Trusted => Ok(()),
+            Standing::Blocked => Err(SourceRefusal::Blocked),
+            Standing::Banned { .. } => Err(SourceRefusal::Banned),
+        }
+    }
+}
+
+fn refuse_configured(name: &str) -> Result<(), ListError> {
+    if name == CONFIG_BLOCKED || name == CONFIG_TRUSTED {
+        return Err(ListError::Configured(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// What an entry becomes when it is added again: it ends later or as before, never sooner, and
+/// keeps the words of the first time unless new ones were given.
+fn extended(before: Option<&Stored>, fresh: &Stored, clock: &Clock) -> Stored {
+    let Some(before) = before else {
+        return fresh.clone();
+    };
+    let ending = match (&before.ending, &fresh.ending) {
+        (Some(old), Some(new)) if old.boot_ns(clock) >= new.boot_ns(clock) => Some(old.clone()),
+        (Some(_), new) => new.clone(),
+        (None, _) => None,
+    };
+    Stored {
+        ending,
+        reason: fresh.reason.clone().or_else(|| before.reason.clone()),
+        ..before.clone()
+    }
+}
+
+fn claim(trusted: bool, ending: Option<&Ending>, clock: &Clock) -> Claim {
+    if trusted {
+        Claim::Trusted
+    } else {
+        Claim::Blocked {
+            until_ns: ending.map(|ending| ending.boot_ns(clock)),
+        }
+    }
+}
+
+fn entry(list: &str, prefix: IpNet, stored: &Stored, clock: &Clock) -> Entry {
+    let left_ns = stored
+        .ending
+        .as_ref()
+        .map(|ending| ending.boot_ns(clock).saturating_sub(clock.boot_ns));
+    Entry {
+        list: list.to_owned(),
+        prefix,
+        trusted: stored.trusted,
+        added_ms: stored.added_ms,
+        until_ms: stored.ending.as_ref().map(|ending| ending.unix_ms),
+        left_ms: left_ns.map(|left_ns| left_ns / 1_000_000),
+        reason: stored.reason.clone(),
+    }
+}

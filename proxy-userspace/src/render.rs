@@ -1,0 +1,128 @@
+//! What the command line prints for people; `--json` prints the reply itself.
+
+use std::{
+    fmt::Write as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    admin::{BadLineReport, Status, Tested},
+    lists::Entry,
+};
+
+/// A point in time, to the second.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+fn rfc3339_ms(ms: u64) -> String {
+    UNIX_EPOCH
+        .checked_add(Duration::from_millis(ms))
+        .map_or_else(|| "never".to_owned(), rfc3339)
+}
+
+fn seconds(ms: u64) -> String {
+    humantime::format_duration(Duration::from_secs(ms / 1_000)).to_string()
+}
+
+pub(crate) fn entries(entries: &[Entry]) -> String {
+    let mut text = String::new();
+    for entry in entries {
+        let _ = writeln!(text, "{}", entry_line(entry));
+    }
+    let _ = writeln!(text, "{} entries", entries.len());
+    text
+}
+
+fn entry_line(entry: &Entry) -> String {
+    let mut line = format!(
+        "{:<20} {:<16} since {}",
+        entry.prefix.to_string(),
+        entry.list,
+        rfc3339_ms(entry.added_ms)
+    );
+    if let (Some(until), Some(left)) = (entry.until_ms, entry.left_ms) {
+        let _ = write!(
+            line,
+            "  until {} ({} left)",
+            rfc3339_ms(until),
+            seconds(left)
+        );
+    }
+    if let Some(reason) = &entry.reason {
+        // An operator's own words, but perhaps pasted from somewhere.
+        let _ = write!(line, "  {}", reason.escape_debug());
+    }
+    line
+}
+
+pub(crate) fn bad_lines(lines: &[BadLineReport]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let content = line.text.escape_debug();
+        let _ = writeln!(text, "line {}: {content}: {}", line.number, line.problem);
+    }
+    let _ = writeln!(
+        text,
+        "{} bad lines; nothing was changed. Mend or remove them and import again.",
+        lines.len()
+    );
+    text
+}
+
+pub(crate) fn tested(tested: &Tested) -> String {
+    let verdict = if tested.dropped { "dropped" } else { "passes" };
+    let mut text = format!("{} is {}: {verdict}\n", tested.address, tested.standing);
+    for entry in &tested.entries {
+        let kind = if entry.trusted { "trusted" } else { "blocked" };
+        let _ = writeln!(text, "  {kind} by {}", entry_line(entry));
+    }
+    text
+}
+
+pub(crate) fn status(status: &Status) -> String {
+    let mut text = format!(
+        "portcullis {} (pid {}), up {}{}\n",
+        status.version,
+        status.pid,
+        seconds(status.uptime_ms),
+        if status.draining { ", draining" } else { "" }
+    );
+    for listener in &status.listeners {
+        let _ = writeln!(text, "listening on {listener}");
+    }
+    for interface in &status.interfaces {
+        let how = if interface.adopted { ", adopted" } else { "" };
+        let _ = writeln!(
+            text,
+            "guarding {} ({} XDP, program {}{how})",
+            interface.interface, interface.mode, interface.program_id
+        );
+    }
+    if let Some(why) = &status.without_kernel {
+        let _ = writeln!(text, "WITHOUT THE KERNEL SIDE: {why}");
+    }
+    for list in &status.lists {
+        let kind = if list.trusted { "trusted" } else { "blocked" };
+        let _ = writeln!(
+            text,
+            "list {:<16} {kind:<8} {:>9} entries",
+            list.list, list.entries
+        );
+    }
+    for reason in status.reasons.iter().filter(|reason| reason.packets > 0) {
+        let verdict = if reason.dropped { "dropped" } else { "passed" };
+        let _ = writeln!(
+            text,
+            "{verdict} {:<20} {:>12} packets {:>15} bytes",
+            reason.reason, reason.packets, reason.bytes
+        );
+    }
+    let health = if status.audit_failing {
+        "  FAILING: requests are refused until it can be written again"
+    } else {
+        ""
+    };
+    let _ = writeln!(text, "audit trail {}{health}", status.audit_path);
+    text
+}

@@ -1,0 +1,318 @@
+//! The daemon: everything made in an order that leaves nothing half-done, run, and stopped.
+
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use audit::{AuditError, Event, Journal, LifecycleRecord};
+use datapath::{AttachmentMode, AttachmentOrigin, DatapathError, Host, Options};
+use gateway::{Gateway, Listener, SourceGate};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    admin::{self, Admin, AdminError},
+    config::{self, Config, KernelConfig, ListenerConfig, Mistakes},
+    lists::{ListError, Lists},
+    state::{State, StateError},
+    watch::{self as standing_jobs, Counting},
+};
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error(transparent)]
+    Config(#[from] Mistakes),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Lists(#[from] ListError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
+    Kernel(#[from] DatapathError),
+    #[error("{place}: the port is in use; stop what listens there (`ss -ltnp`), or choose another")]
+    PortInUse { place: String },
+    #[error(
+        "{place}: can't be bound: {source}; use an address of this host, and a port this user may bind"
+    )]
+    CantBind { place: String, source: io::Error },
+    #[error("the system refused {what}: {source}")]
+    System {
+        what: &'static str,
+        source: io::Error,
+    },
+}
+
+/// Runs until SIGTERM or SIGINT. The kernel side stays attached after that: `portcullis detach`
+/// takes it off.
+pub(crate) fn run(config_path: &Path) -> Result<(), RunError> {
+    let filter = EnvFilter::try_from_env("PORTCULLIS_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(filter)
+        .init();
+    let config = config::load(config_path)?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| RunError::System {
+            what: "a runtime",
+            source,
+        })?;
+    let result = runtime.block_on(serve(config));
+    // Connections that outlived the drain are cut off here.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve(config: Config) -> Result<(), RunError> {
+    // The state's lock comes first: a second daemon must not touch what the first one holds.
+    let state = State::open(&config.state_directory)?;
+    let lists = Arc::new(Lists::load(state, &config.trusted, &config.blocked)?);
+    let journal = Arc::new(Journal::open(&config.audit_path)?);
+    let admin_socket = admin::bind(&config.admin_socket, !config.admin_uids.is_empty())?;
+    let listeners = bind_all(config.listeners).await?;
+    let addresses = addresses_of(&listeners)?;
+
+    // The kernel side after everything that may refuse to start, so that a start that fails
+    // leaves no program behind.
+    let without_kernel = start_kernel(config.kernel, &lists, &journal)?;
+
+    let (stop, draining) = watch::channel(false);
+    let gateway = Gateway::new(
+        config.routes,
+        config
+            .issuers
+            .iter()
+            .map(|issuer| Arc::clone(&issuer.issuer))
+            .collect(),
+        config.upstreams.into_iter().collect(),
+        Arc::clone(&lists) as Arc<dyn SourceGate>,
+        Arc::clone(&journal),
+    );
+    let gateway = Arc::new(gateway.map_err(|source| RunError::System {
+        what: "randomness",
+        source,
+    })?);
+    let admin = Arc::new(Admin {
+        lists: Arc::clone(&lists),
+        journal: Arc::clone(&journal),
+        allowed_uids: config.admin_uids,
+        started: Instant::now(),
+        listeners: addresses.clone(),
+        without_kernel,
+        draining: draining.clone(),
+    });
+    for issuer in config.issuers {
+        standing_jobs::load_keys(&issuer).await;
+        tokio::spawn(standing_jobs::keep_keys(issuer));
+    }
+    tokio::spawn(admin.serve(admin_socket));
+    tokio::spawn(standing_jobs::expire(
+        Arc::clone(&lists),
+        Arc::clone(&journal),
+    ));
+    let counting = Arc::new(Counting::new(Arc::clone(&lists), Arc::clone(&journal)));
+    tokio::spawn({
+        let counting = Arc::clone(&counting);
+        async move { counting.keep_recording(config.kernel_interval).await }
+    });
+    if let Some(samples) = lists
+        .with_kernel(datapath::Datapath::take_samples)
+        .flatten()
+    {
+        let (lists, journal) = (Arc::clone(&lists), Arc::clone(&journal));
+        std::thread::Builder::new()
+            .name("drop-samples".to_owned())
+            .spawn(move || standing_jobs::sample(samples, &lists, &journal))
+            .map_err(|source| RunError::System {
+                what: "a thread",
+                source,
+            })?;
+    }
+    for listener in listeners {
+        tokio::spawn(listener.serve(Arc::clone(&gateway), draining.clone()));
+    }
+    drop(draining);
+    note(
+        &journal,
+        "start",
+        &format!("serving on {}", addresses.join(", ")),
+    );
+    tracing::info!(listeners = addresses.join(", "), "portcullis is ready");
+
+    let signal = wait_for_signal().await.map_err(|source| RunError::System {
+        what: "a signal handler",
+        source,
+    })?;
+    note(
+        &journal,
+        "drain",
+        &format!("{signal}: at most {:?}", config.drain),
+    );
+    tracing::info!(signal, drain = ?config.drain, "no further connections; finishing what runs");
+    let _ = stop.send(true);
+    // Every listener and connection holds a receiver; when the last is gone, all is done.
+    let drained = time::timeout(config.drain, async {
+        while stop.receiver_count() > 1 {
+            time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let whole = drained.await.is_ok();
+    counting.record();
+    note(
+        &journal,
+        "stop",
+        if whole {
+            "drained"
+        } else {
+            "deadline: open connections were cut off"
+        },
+    );
+    if let Err(error) = journal.sync() {
+        tracing::error!(%error, "the audit trail may not be on disk");
+    }
+    let _ = std::fs::remove_file(&config.admin_socket);
+    tracing::info!(
+        whole,
+        "portcullis stopped; the kernel side goes on dropping"
+    );
+    Ok(())
+}
+
+async fn bind_all(configs: Vec<ListenerConfig>) -> Result<Vec<Listener>, RunError> {
+    let mut listeners = Vec::new();
+    for config in configs {
+        let bound = Listener::bind(config.address, config.tls, config.limits).await;
+        listeners.push(bound.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => RunError::PortInUse {
+                place: config.place,
+            },
+            _ => RunError::CantBind {
+                place: config.place,
+                source,
+            },
+        })?);
+    }
+    Ok(listeners)
+}
+
+fn addresses_of(listeners: &[Listener]) -> Result<Vec<String>, RunError> {
+    listeners
+        .iter()
+        .map(|listener| listener.address().map(|address| address.to_string()))
+        .collect::<io::Result<_>>()
+        .map_err(|source| RunError::System {
+            what: "a listener's address",
+            source,
+        })
+}
+
+/// Why there is no kernel side, where there is none and the configuration can do without.
+fn start_kernel(
+    config: Option<KernelConfig>,
+    lists: &Lists,
+    journal: &Journal,
+) -> Result<Option<String>, RunError> {
+    let Some(config) = config else {
+        let why = "the configuration has no [kernel]";
+        tracing::warn!("WORKING WITHOUT THE KERNEL SIDE: {why}; lists are enforced at accept only");
+        note(journal, "without_kernel", why);
+        return Ok(Some(why.to_owned()));
+    };
+    let hash_key = || -> Result<[u64; 2], io::Error> { Ok([getrandom::u64()?, getrandom::u64()?]) };
+    let hash_key = hash_key().map_err(|source| RunError::System {
+        what: "randomness",
+        source,
+    })?;
+    let started = Host::observe(&config.bpffs).check().and_then(|()| {
+        lists.start_kernel(Options {
+            pins: config.pins,
+            interfaces: config.interfaces,
+            limits: config.limits,
+            hash_key,
+        })
+    });
+    match started {
+        Ok(()) => {
+            lists.with_kernel(|datapath| tell_attachments(datapath, journal));
+            Ok(None)
+        }
+        Err(error) if config.required => Err(error.into()),
+        Err(error) => {
+            tracing::error!(
+                "WORKING WITHOUT THE KERNEL SIDE: {error}; lists are enforced at accept only"
+            );
+            note(journal, "without_kernel", &error.to_string());
+            Ok(Some(error.to_string()))
+        }
+    }
+}
+
+fn tell_attachments(datapath: &mut datapath::Datapath, journal: &Journal) {
+    for attachment in datapath.attachments() {
+        let interface = &attachment.interface;
+        let mode = attachment.mode.name();
+        let program = attachment.program_id;
+        let (step, how) = match &attachment.origin {
+            AttachmentOrigin::Adopted => (
+                "adopt",
+                "took over the attachment of an earlier run".to_owned(),
+            ),
+            AttachmentOrigin::Fresh => ("attach", "attached".to_owned()),
+            AttachmentOrigin::FreshAfterRefusal(why) => (
+                "attach",
+                format!("attached; native mode was refused: {why}"),
+            ),
+        };
+        if attachment.mode == AttachmentMode::Generic {
+            tracing::warn!(
+                interface,
+                mode,
+                program,
+                "{how}: GENERIC XDP IS SLOW, use a driver with native XDP"
+            );
+        } else {
+            tracing::info!(interface, mode, program, "{how}");
+        }
+        note(
+            journal,
+            step,
+            &format!("{interface}: {mode} XDP, program {program}: {how}"),
+        );
+    }
+    for interface in datapath.released() {
+        tracing::warn!(interface, "released: not in kernel.interfaces any more");
+        note(journal, "release", interface);
+    }
+}
+
+async fn wait_for_signal() -> io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+fn note(journal: &Journal, step: &str, detail: &str) {
+    let record = LifecycleRecord {
+        step: step.to_owned(),
+        detail: detail.to_owned(),
+    };
+    if let Err(error) = journal.record(&Event::Lifecycle(record)) {
+        tracing::error!(%error, "audit record lost");
+    }
+}

@@ -1,0 +1,173 @@
+//! The daemon's standing jobs: keys kept current, bans taken off, counters and samples recorded.
+
+use std::{
+    collections::HashMap,
+    os::fd::AsFd as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use audit::{DropRecord, Event, Journal, KernelRecord, ListRecord, ReasonRecord};
+use datapath::Samples;
+use proxy_common::Reason;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
+use tokio::time;
+
+use crate::{config::IssuerConfig, lists::Lists};
+
+/// How often ended bans are taken off the lists. The kernel ends them by itself, to the
+/// nanosecond; this only tidies up.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Loads an issuer's keys for the first time. A failure is told, and mended later: until then
+/// its tokens are refused.
+pub(crate) async fn load_keys(config: &IssuerConfig) {
+    let issuer = &config.issuer.rules().name;
+    match config.issuer.keys().refresh().await {
+        Ok(count) => tracing::info!(issuer, count, "keys loaded"),
+        Err(error) => {
+            tracing::error!(issuer, %error, "NO KEYS: every token of this issuer is refused");
+        }
+    }
+}
+
+/// Keeps an issuer's keys current. Never ends.
+pub(crate) async fn keep_keys(config: IssuerConfig) {
+    let name = &config.issuer.rules().name;
+    config
+        .issuer
+        .keys()
+        .keep_current(name, config.refresh)
+        .await;
+}
+
+/// Takes ended bans off the lists. Never ends.
+pub(crate) async fn expire(lists: Arc<Lists>, journal: Arc<Journal>) {
+    loop {
+        time::sleep(EXPIRY_INTERVAL).await;
+        let lists = Arc::clone(&lists);
+        let ended = tokio::task::spawn_blocking(move || lists.expire()).await;
+        let Ok(ended) = ended else { continue };
+        match ended {
+            Ok(ended) => {
+                for (list, prefix) in ended {
+                    tell(
+                        &journal,
+                        &Event::List(ListRecord {
+                            action: "expire".to_owned(),
+                            list,
+                            prefix: Some(prefix.to_string()),
+                            changed: 1,
+                            until: None,
+                            reason: None,
+                            by_uid: None,
+                            by_pid: None,
+                        }),
+                    );
+                }
+            }
+            Err(error) => tracing::error!(%error, "ended bans could not be taken off"),
+        }
+    }
+}
+
+/// The kernel's counters, recorded as what was added since the record before.
+pub(crate) struct Counting {
+    lists: Arc<Lists>,
+    journal: Arc<Journal>,
+    recorded: Mutex<HashMap<Reason, (u64, u64)>>,
+}
+
+impl Counting {
+    /// Begins with what an earlier run has recorded already.
+    pub(crate) fn new(lists: Arc<Lists>, journal: Arc<Journal>) -> Self {
+        let counting = Self {
+            lists,
+            journal,
+            recorded: Mutex::default(),
+        };
+        counting.added();
+        counting
+    }
+
+    /// Records every `interval` in which anything was counted. Never ends.
+    pub(crate) async fn keep_recording(&self, interval: Duration) {
+        loop {
+            time::sleep(interval).await;
+            self.record();
+        }
+    }
+
+    /// Records what was counted since the record before.
+    pub(crate) fn record(&self) {
+        let counts = self.added();
+        if !counts.is_empty() {
+            tell(&self.journal, &Event::Kernel(KernelRecord { counts }));
+        }
+    }
+
+    fn added(&self) -> Vec<ReasonRecord> {
+        let counts = match self.lists.with_kernel(|datapath| datapath.counters()) {
+            Some(Ok(counts)) => counts,
+            Some(Err(error)) => {
+                tracing::error!(%error, "the kernel's counters can't be read");
+                return Vec::new();
+            }
+            None => return Vec::new(),
+        };
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut added = Vec::new();
+        for count in counts {
+            let (packets, bytes) = recorded
+                .insert(count.reason, (count.packets, count.bytes))
+                .unwrap_or_default();
+            if count.packets > packets {
+                added.push(ReasonRecord {
+                    reason: count.reason.name().to_owned(),
+                    dropped: count.reason.drops(),
+                    packets: count.packets - packets,
+                    bytes: count.bytes.saturating_sub(bytes),
+                });
+            }
+        }
+        added
+    }
+}
+
+/// Records drop samples as they come, on a thread of its own: it polls a ring, writes a file and
+/// must not hold up requests. Ends only when the ring can't be polled.
+pub(crate) fn sample(mut samples: Samples, lists: &Lists, journal: &Journal) {
+    loop {
+        let mut ring = [PollFd::from_borrowed_fd(samples.as_fd(), PollFlags::IN)];
+        match poll(&mut ring, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => {
+                tracing::error!(%error, "drop samples can't be read");
+                return;
+            }
+        }
+        while let Some(drop) = samples.next_drop() {
+            let lists = drop
+                .source
+                .map(|source| lists.names_covering(source))
+                .unwrap_or_default();
+            let record = DropRecord {
+                source: drop.source.map(|source| source.to_string()),
+                reason: drop.reason.name().to_owned(),
+                lists,
+                ifindex: drop.ifindex,
+                bytes: drop.frame_bytes,
+            };
+            tell(journal, &Event::Drop(record));
+        }
+    }
+}
+
+fn tell(journal: &Journal, event: &Event) {
+    if let Err(error) = journal.record(event) {
+        tracing::error!(%error, "audit record lost");
+    }
+}
