@@ -1,1 +1,25 @@
 //! The rig and the suites that drive Portcullis on real parts.
+//!
+//! ```text
+//! privilege  may this process load programs? if not, say so
+//! run        running programs, waiting for something to become true
+//! scratch    a folder of a run's own
+//! bpffs      a BPF filesystem of a run's own
+//! netns      two hosts on a wire
+//! pki        certificates and tokens
+//! nginx      a real upstream
+//! daemon     the real portcullis
+//! scene      all of that together, with traffic
+//! ban_timer  from the command to the first dropped packet
+//! ```
+
+pub mod ban_timer;
+pub mod bpffs;
+pub mod daemon;
+pub mod netns;
+pub mod nginx;
+pub mod pki;
+pub mod privilege;
+pub mod run;
+pub mod scene;
+pub mod scratch;

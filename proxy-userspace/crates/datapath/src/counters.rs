@@ -8,6 +8,11 @@ use std::{
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use proxy_common::{Counter, DropSample, Reason};
 
+use crate::{
+    error::{DatapathError, While as _},
+    pins::Pins,
+};
+
 /// What one reason added up to over all CPUs since the maps were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReasonCount {
@@ -32,6 +37,38 @@ pub(crate) fn read(counters: &PerCpuArray<MapData, Counter>) -> Result<Vec<Reaso
             })
         })
         .collect()
+}
+
+/// The counters of a Portcullis that runs or ran, opened by their pin: for tools that measure
+/// without asking the daemon.
+pub struct PinnedCounters {
+    map: PerCpuArray<MapData, Counter>,
+}
+
+impl PinnedCounters {
+    /// Opens the pin.
+    ///
+    /// # Errors
+    /// [`DatapathError::Kernel`] when there is none, or of another shape.
+    pub fn open(pins: &Pins) -> Result<Self, DatapathError> {
+        let map = MapData::from_pin(pins.map("COUNTERS"))
+            .and_then(Map::from_map_data)
+            .and_then(PerCpuArray::try_from)
+            .while_trying_to("open the pinned counters")?;
+        Ok(Self { map })
+    }
+
+    /// Packets of one reason since the map was made.
+    ///
+    /// # Errors
+    /// [`DatapathError::Kernel`] when it can't be read.
+    pub fn packets(&self, reason: Reason) -> Result<u64, DatapathError> {
+        let per_cpu = self
+            .map
+            .get(&(reason as u32), 0)
+            .while_trying_to("read a counter")?;
+        Ok(per_cpu.iter().map(|counter| counter.packets).sum())
+    }
 }
 
 /// One dropped packet.

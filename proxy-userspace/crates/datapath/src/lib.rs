@@ -23,7 +23,7 @@ mod tables;
 mod truth;
 
 pub use attach::{Attachment, AttachmentMode, AttachmentOrigin, interface_names};
-pub use counters::{Drop, ReasonCount, Samples};
+pub use counters::{Drop, PinnedCounters, ReasonCount, Samples};
 pub use error::{DatapathError, InterfaceOwner};
 pub use host::{Host, boot_ns};
 pub use object::{embedded_object, is_stub};

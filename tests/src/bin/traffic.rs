@@ -1,0 +1,91 @@
+//! Sends or counts UDP datagrams; the rig runs it inside network namespaces.
+//!
+//! ```text
+//! traffic send FROM TO PPS SECONDS    prints how many were sent
+//! traffic count AT SECONDS            prints {"source": datagrams, …}
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    io::{self, ErrorKind},
+    net::{IpAddr, SocketAddr, UdpSocket},
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match act(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("traffic: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(args: &[&str]) -> io::Result<()> {
+    let unreadable = |_| io::Error::new(ErrorKind::InvalidInput, "an argument can't be read");
+    match args {
+        ["send", from, to, pps, seconds] => send(
+            from.parse().map_err(|_| unreadable(()))?,
+            to.parse().map_err(|_| unreadable(()))?,
+            pps.parse().map_err(|_| unreadable(()))?,
+            Duration::from_secs_f64(seconds.parse().map_err(|_| unreadable(()))?),
+        ),
+        ["count", at, seconds] => count(
+            at.parse().map_err(|_| unreadable(()))?,
+            Duration::from_secs_f64(seconds.parse().map_err(|_| unreadable(()))?),
+        ),
+        _ => Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "send FROM TO PPS SECONDS, or count AT SECONDS",
+        )),
+    }
+}
+
+/// Sends at an even pace: whatever is due is sent, then a rest of half a millisecond at most.
+fn send(from: IpAddr, to: SocketAddr, pps: u32, duration: Duration) -> io::Result<()> {
+    let socket = UdpSocket::bind(SocketAddr::new(from, 0))?;
+    let start = Instant::now();
+    let mut sent = 0_u64;
+    while start.elapsed() < duration {
+        let due = (start.elapsed().as_secs_f64() * f64::from(pps)) as u64;
+        while sent < due {
+            // A refusal by the host itself (no listener) is as good as sent: the packet was.
+            match socket.send_to(&[0; 18], to) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                Err(error) => return Err(error),
+            }
+            sent += 1;
+        }
+        let gap = Duration::from_secs_f64(1.0 / f64::from(pps.max(1)));
+        thread::sleep(gap.min(Duration::from_micros(500)));
+    }
+    println!("{sent}");
+    Ok(())
+}
+
+fn count(at: SocketAddr, duration: Duration) -> io::Result<()> {
+    let socket = UdpSocket::bind(at)?;
+    socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let start = Instant::now();
+    // Tells whoever waits that datagrams count from now on.
+    eprintln!("counting");
+    while start.elapsed() < duration {
+        match socket.recv_from(&mut [0; 2048]) {
+            Ok((_, source)) => *counts.entry(source.ip().to_string()).or_default() += 1,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    println!(
+        "{}",
+        serde_json::to_string(&counts).map_err(io::Error::other)?
+    );
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! The real `portcullis`, started, asked and stopped.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{
+    netns::Namespace,
+    run::{RigError, Rigged, eventually, output, succeed},
+    scratch::Scratch,
+};
+
+/// How long a daemon may take to be ready, or to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The binary under test: `PORTCULLIS_BIN`, or the one beside the running program.
+pub fn portcullis() -> PathBuf {
+    std::env::var_os("PORTCULLIS_BIN").map_or_else(|| sibling("portcullis"), PathBuf::from)
+}
+
+/// A program that cargo built beside the running one.
+pub fn sibling(name: &str) -> PathBuf {
+    let running = std::env::current_exe().unwrap_or_default();
+    running
+        .ancestors()
+        .skip(1)
+        .map(|folder| folder.join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| PathBuf::from(name))
+}
+
+/// A running daemon. Dropping it kills it, as a crash would.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts `portcullis run` and waits until it serves. `socket` is the configuration's
+    /// `admin.socket`.
+    ///
+    /// # Errors
+    /// When it ends or isn't ready in time; with what it printed.
+    pub fn start(
+        scratch: &Scratch,
+        config: &Path,
+        socket: &Path,
+        namespace: Option<&Namespace>,
+    ) -> Rigged<Self> {
+        let log = scratch.join("daemon.log");
+        let mut command = match namespace {
+            Some(namespace) => namespace.command(portcullis()),
+            None => Command::new(portcullis()),
+        };
+        let file = File::options().create(true).append(true).open(&log)?;
+        let child = command
+            .args(["run", "--config"])
+            .arg(config)
+            .stderr(file)
+            .spawn()?;
+        let mut daemon = Self {
+            child,
+            socket: socket.to_path_buf(),
+            log,
+        };
+        let pid = daemon.child.id();
+        let mut ended = None;
+        let ready = eventually("the daemon is ready", PATIENCE, || {
+            ended = daemon.child.try_wait().ok().flatten();
+            let up = || Some(daemon.status().ok()?["pid"].as_u64()? == u64::from(pid));
+            (ended.is_some() || up() == Some(true)).then_some(())
+        });
+        if ready.is_err() || ended.is_some() {
+            return Err(RigError(format!(
+                "portcullis did not start: {}",
+                daemon.printed()
+            )));
+        }
+        Ok(daemon)
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed to standard error, over all starts of this scratch folder.
+    pub fn printed(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// A `portcullis` command that asks this daemon, with `--json`.
+    pub fn ask_command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(portcullis());
+        command
+            .args(words)
+            .arg("--json")
+            .arg("--socket")
+            .arg(&self.socket);
+        command
+    }
+
+    /// Asks this daemon and returns its answer.
+    ///
+    /// # Errors
+    /// When the command fails or prints no JSON.
+    pub fn ask(&self, words: &[&str]) -> Rigged<Value> {
+        let printed = succeed(&mut self.ask_command(words))?;
+        serde_json::from_str(&printed).map_err(|error| RigError(format!("{printed:?}: {error}")))
+    }
+
+    /// Asks this daemon something that it refuses; returns what it prints.
+    ///
+    /// # Errors
+    /// When the command succeeds.
+    pub fn ask_refused(&self, words: &[&str]) -> Rigged<String> {
+        let mut command = self.ask_command(words);
+        let printed = output(&mut command)?;
+        if printed.status.success() {
+            return Err(RigError(format!("{command:?} was not refused")));
+        }
+        let stdout = String::from_utf8_lossy(&printed.stdout).into_owned();
+        Ok(stdout + &String::from_utf8_lossy(&printed.stderr))
+    }
+
+    /// `portcullis status`.
+    ///
+    /// # Errors
+    /// See [`Self::ask`].
+    pub fn status(&self) -> Rigged<Value> {
+        self.ask(&["status"])
+    }
+
+    /// Packets that the kernel counted under a reason.
+    ///
+    /// # Errors
+    /// See [`Self::ask`].
+    pub fn packets(&self, reason: &str) -> Rigged<u64> {
+        let status = self.status()?;
+        let reasons = status["reasons"].as_array().into_iter().flatten();
+        Ok(reasons
+            .filter(|counted| counted["reason"] == reason)
+            .filter_map(|counted| counted["packets"].as_u64())
+            .sum())
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    ///
+    /// # Errors
+    /// When `kill` fails.
+    pub fn signal(&self, signal: &str) -> Rigged<()> {
+        succeed(Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]))?;
+        Ok(())
+    }
+
+    /// Ends it with SIGTERM and waits.
+    ///
+    /// # Errors
+    /// When it doesn't end in time.
+    pub fn stop(mut self) -> Rigged<ExitStatus> {
+        self.signal("TERM")?;
+        self.wait()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it doesn't end in time.
+    pub fn wait(&mut self) -> Rigged<ExitStatus> {
+        eventually("the daemon ends", PATIENCE, || {
+            self.child.try_wait().ok().flatten()
+        })
+    }
+
+    /// Ends it as a crash would: SIGKILL.
+    ///
+    /// # Errors
+    /// When it can't be killed.
+    pub fn kill(mut self) -> Rigged<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

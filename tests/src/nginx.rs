@@ -1,0 +1,119 @@
+//! A real nginx as upstream.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use crate::{
+    netns::Namespace,
+    run::{RigError, Rigged, eventually, succeed},
+    scratch::Scratch,
+};
+
+/// A running nginx; ends when dropped.
+#[derive(Debug)]
+pub struct Nginx {
+    child: Child,
+    access_log: PathBuf,
+}
+
+impl Nginx {
+    /// Starts nginx on `address`. It answers every request with what the proxy told it of the
+    /// caller, one `name=value` a line, and serves `/files/` from the scratch folder's `files`.
+    ///
+    /// # Errors
+    /// When it doesn't start.
+    pub fn start(
+        scratch: &Scratch,
+        address: SocketAddr,
+        namespace: Option<&Namespace>,
+    ) -> Rigged<Self> {
+        let folder = scratch.join("nginx");
+        fs::create_dir_all(folder.join("body"))?;
+        fs::create_dir_all(scratch.join("files"))?;
+        let at = folder.display();
+        let files = scratch.path().display();
+        let config = format!(
+            r#"daemon off; master_process off; worker_processes 1;
+pid {at}/pid; error_log {at}/error.log info;
+events {{ worker_connections 512; }}
+http {{
+  access_log {at}/access.log;
+  client_body_temp_path {at}/body; proxy_temp_path {at}/body; fastcgi_temp_path {at}/body;
+  uwsgi_temp_path {at}/body; scgi_temp_path {at}/body;
+  client_max_body_size 0;
+  server {{
+    listen {address};
+    location / {{
+      default_type text/plain;
+      return 200 "uri=$request_uri\nhost=$http_host\nsubject=$http_x_portcullis_subject\nscopes=$http_x_portcullis_scopes\nfor=$http_x_forwarded_for\nauthorization=$http_authorization\nsecret=$http_x_secret\n";
+    }}
+    location /files/ {{ root {files}; dav_methods PUT; }}
+  }}
+}}
+"#
+        );
+        let config = scratch.write("nginx/nginx.conf", config)?;
+        let mut command = match namespace {
+            Some(namespace) => namespace.command(nginx_binary()),
+            None => Command::new(nginx_binary()),
+        };
+        let mut child = command
+            .arg("-p")
+            .arg(&folder)
+            .arg("-c")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(File::create(folder.join("stderr.log"))?)
+            .spawn()?;
+        let probe = |namespace: Option<&Namespace>| {
+            let mut curl = match namespace {
+                Some(namespace) => namespace.command("curl"),
+                None => Command::new("curl"),
+            };
+            succeed(curl.args(["-s", "-o", "/dev/null", &format!("http://{address}/")])).ok()
+        };
+        let up = eventually("nginx answers", Duration::from_secs(10), || {
+            if child.try_wait().ok().flatten().is_some() {
+                return Some(false);
+            }
+            probe(namespace).map(|_| true)
+        });
+        if !matches!(up, Ok(true)) {
+            let printed = fs::read_to_string(folder.join("stderr.log")).unwrap_or_default();
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(RigError(format!("nginx did not start: {printed}")));
+        }
+        Ok(Self {
+            child,
+            access_log: folder.join("access.log"),
+        })
+    }
+
+    /// Request lines it has seen.
+    pub fn seen(&self) -> String {
+        fs::read_to_string(&self.access_log).unwrap_or_default()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Debian keeps it where an ordinary user's PATH doesn't look.
+fn nginx_binary() -> PathBuf {
+    let debian = PathBuf::from("/usr/sbin/nginx");
+    if debian.exists() {
+        debian
+    } else {
+        PathBuf::from("nginx")
+    }
+}

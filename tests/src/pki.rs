@@ -1,0 +1,139 @@
+//! Certificates and tokens of a run's own.
+
+use std::{
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    run::{RigError, Rigged},
+    scratch::Scratch,
+};
+
+/// A certificate authority and one server certificate, as PEM files.
+#[derive(Debug)]
+pub struct Pki {
+    /// The authority's certificate.
+    pub ca: PathBuf,
+    /// The server's certificate.
+    pub certificate: PathBuf,
+    /// The server's private key.
+    pub key: PathBuf,
+}
+
+impl Pki {
+    /// Issues a server certificate for these names and addresses.
+    ///
+    /// # Errors
+    /// When a key or certificate can't be made or written.
+    pub fn issue(scratch: &Scratch, names: &[&str]) -> Rigged<Self> {
+        let make = || -> Result<(String, String, String), rcgen::Error> {
+            let mut params = CertificateParams::default();
+            params
+                .distinguished_name
+                .push(DnType::CommonName, "Portcullis test authority");
+            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+            let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+            let key = KeyPair::generate()?;
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let certificate = CertificateParams::new(names)?.signed_by(&key, &authority)?;
+            Ok((authority.pem(), certificate.pem(), key.serialize_pem()))
+        };
+        let (ca, certificate, key) =
+            make().map_err(|error| RigError(format!("certificates: {error}")))?;
+        Ok(Self {
+            ca: scratch.write("ca.pem", ca)?,
+            certificate: scratch.write("server.pem", certificate)?,
+            key: scratch.write("server.key", key)?,
+        })
+    }
+}
+
+/// A private key that nobody's certificate is for, as PEM.
+///
+/// # Errors
+/// When it can't be made.
+pub fn stray_key() -> Rigged<String> {
+    let key = KeyPair::generate().map_err(|error| RigError(format!("a key: {error}")))?;
+    Ok(key.serialize_pem())
+}
+
+/// Issues ES256 tokens.
+pub struct TokenIssuer {
+    /// Value of `iss`.
+    pub issuer: String,
+    key: EncodingKey,
+    key_id: String,
+    jwk: Jwk,
+}
+
+impl TokenIssuer {
+    /// An issuer with a key of its own.
+    ///
+    /// # Errors
+    /// When a key can't be made.
+    pub fn new(issuer: &str, key_id: &str) -> Rigged<Self> {
+        let failed = |error: String| RigError(format!("a token issuer: {error}"));
+        let key = KeyPair::generate().map_err(|error| failed(error.to_string()))?;
+        let key = EncodingKey::from_ec_pem(key.serialize_pem().as_bytes())
+            .map_err(|error| failed(error.to_string()))?;
+        let mut jwk = Jwk::from_encoding_key(&key, Algorithm::ES256)
+            .map_err(|error| failed(error.to_string()))?;
+        jwk.common.key_id = Some(key_id.to_owned());
+        Ok(Self {
+            issuer: issuer.to_owned(),
+            key,
+            key_id: key_id.to_owned(),
+            jwk,
+        })
+    }
+
+    /// Its public keys as a JWKS document.
+    pub fn jwks(&self) -> String {
+        json!({ "keys": [self.jwk] }).to_string()
+    }
+
+    /// The claims of a good token for this subject with these scopes.
+    pub fn claims(&self, subject: &str, scopes: &str) -> Value {
+        json!({
+            "iss": self.issuer,
+            "aud": "api",
+            "sub": subject,
+            "scope": scopes,
+            "exp": unix_now() + 600,
+        })
+    }
+
+    /// A good token for this subject with these scopes.
+    ///
+    /// # Errors
+    /// When it can't be signed.
+    pub fn token(&self, subject: &str, scopes: &str) -> Rigged<String> {
+        self.sign(&self.claims(subject, scopes))
+    }
+
+    /// A token of any claims, signed well.
+    ///
+    /// # Errors
+    /// When it can't be signed.
+    pub fn sign(&self, claims: &Value) -> Rigged<String> {
+        let mut header = Header::new(Algorithm::ES256);
+        header.kid = Some(self.key_id.clone());
+        jsonwebtoken::encode(&header, claims, &self.key)
+            .map_err(|error| RigError(format!("a token: {error}")))
+    }
+}
+
+/// Seconds since the epoch.
+pub fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,338 @@
+//! The whole stage: two hosts on a wire, an upstream, certificates, tokens, a configuration, and
+//! the daemon that runs it.
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use datapath::Pins;
+use serde_json::Value;
+
+use crate::{
+    bpffs::Bpffs,
+    daemon::{Daemon, sibling},
+    netns::{EDGE, Namespace, Wire},
+    nginx::Nginx,
+    pki::{Pki, TokenIssuer},
+    run::{RigError, Rigged, output, succeed},
+    scratch::Scratch,
+};
+
+/// The host that the certificate and the routes are for.
+pub const HOST: &str = "api.example";
+/// The proxy's port.
+pub const PORT: u16 = 8443;
+/// Where the rig counts datagrams on the guarded host.
+pub const SINK_PORT: u16 = 9999;
+
+/// Bounds that a scene puts in its configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct SceneLimits {
+    /// `kernel.source_rate`.
+    pub source_rate: u64,
+    /// `kernel.source_burst`.
+    pub source_burst: u64,
+}
+
+/// Everything but a running daemon.
+// Fields drop in their order: what runs inside goes before what it runs in.
+pub struct Scene {
+    /// The upstream.
+    pub nginx: Nginx,
+    /// Two hosts and the wire.
+    pub wire: Wire,
+    /// Certificates.
+    pub pki: Pki,
+    /// The configuration file.
+    pub config: PathBuf,
+    /// The admin socket.
+    pub socket: PathBuf,
+    /// The audit trail.
+    pub audit: PathBuf,
+    /// What is pinned.
+    pub pins: Pins,
+    /// Issues tokens that the configuration accepts.
+    pub issuer: TokenIssuer,
+    bpffs: Bpffs,
+    /// The scene's folder.
+    pub scratch: Scratch,
+}
+
+/// What curl got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status, 0 when there was no answer.
+    pub status: u16,
+    /// `1.1` or `2`.
+    pub version: String,
+    /// Body.
+    pub body: String,
+}
+
+impl Scene {
+    /// Sets the stage; names of namespaces and folder begin with `prefix`.
+    ///
+    /// # Errors
+    /// When any part can't be made.
+    pub fn set(prefix: &str, limits: SceneLimits) -> Rigged<Self> {
+        let scratch = Scratch::named(prefix)?;
+        let bpffs = Bpffs::mount_at(scratch.join("bpffs"))?;
+        let wire = Wire::new(prefix)?;
+        let pki = Pki::issue(&scratch, &[HOST])?;
+        let issuer = TokenIssuer::new("https://issuer.example", "key-1")?;
+        let jwks = scratch.write("jwks.json", issuer.jwks())?;
+        let upstream = ([127, 0, 0, 1], 9000).into();
+        let nginx = Nginx::start(&scratch, upstream, Some(&wire.edge))?;
+        let SceneLimits {
+            source_rate,
+            source_burst,
+        } = limits;
+        let at = scratch.path().display();
+        let config = format!(
+            r#"[[listener]]
+address = "{EDGE}:{PORT}"
+certificate = "{at}/server.pem"
+key = "{at}/server.key"
+
+[[issuer]]
+name = "main"
+issuer = "https://issuer.example"
+audiences = ["api"]
+algorithms = ["ES256"]
+jwks_file = "{jwks}"
+
+[[upstream]]
+name = "app"
+url = "http://{upstream}"
+
+[[route]]
+name = "orders"
+host = "{HOST}"
+path = "/orders"
+methods = ["GET"]
+upstream = "app"
+issuers = ["main"]
+scopes = ["orders:read"]
+
+[kernel]
+interfaces = ["{interface}"]
+bpffs = "{bpffs}"
+source_rate = {source_rate}
+source_burst = {source_burst}
+
+[admin]
+socket = "{at}/admin.sock"
+
+[audit]
+path = "{at}/audit.jsonl"
+kernel_interval = "1s"
+
+[state]
+directory = "{at}/state"
+
+[shutdown]
+drain = "2s"
+"#,
+            jwks = jwks.display(),
+            interface = wire.interface,
+            bpffs = bpffs.path().display(),
+        );
+        Ok(Self {
+            config: scratch.write("portcullis.toml", config)?,
+            socket: scratch.join("admin.sock"),
+            audit: scratch.join("audit.jsonl"),
+            pins: bpffs.pins(),
+            nginx,
+            wire,
+            pki,
+            issuer,
+            bpffs,
+            scratch,
+        })
+    }
+
+    /// Starts the daemon on the guarded host.
+    ///
+    /// # Errors
+    /// When it doesn't become ready.
+    pub fn start(&self) -> Rigged<Daemon> {
+        Daemon::start(
+            &self.scratch,
+            &self.config,
+            &self.socket,
+            Some(&self.wire.edge),
+        )
+    }
+
+    /// The BPF filesystem of this scene.
+    pub fn bpffs(&self) -> &Bpffs {
+        &self.bpffs
+    }
+
+    /// A curl command from a client's address, at most two seconds.
+    pub fn curl_command(&self, from: &str, path: &str, token: Option<&str>) -> Command {
+        let mut curl = self.wire.outside.command("curl");
+        curl.args(["-s", "--max-time", "2", "--interface", from])
+            .arg("--cacert")
+            .arg(&self.pki.ca)
+            .arg("--resolve")
+            .arg(format!("{HOST}:{PORT}:{EDGE}"))
+            .args(["-w", "\n%{http_code} %{http_version}"]);
+        if let Some(token) = token {
+            curl.arg("-H").arg(format!("Authorization: Bearer {token}"));
+        }
+        curl.arg(format!("https://{HOST}:{PORT}{path}"));
+        curl
+    }
+
+    /// What curl gets from a client's address.
+    ///
+    /// # Errors
+    /// When curl can't be run; that nobody answered is status 0.
+    pub fn curl(&self, from: &str, path: &str, token: Option<&str>) -> Rigged<Answer> {
+        let printed = output(&mut self.curl_command(from, path, token))?.stdout;
+        let printed = String::from_utf8_lossy(&printed).into_owned();
+        let (body, facts) = printed.rsplit_once('\n').unwrap_or(("", &printed));
+        let (status, version) = facts.split_once(' ').unwrap_or((facts, ""));
+        Ok(Answer {
+            status: status.parse().unwrap_or(0),
+            version: version.to_owned(),
+            body: body.to_owned(),
+        })
+    }
+
+    /// Sends datagrams from a client's address to the sink, evenly, in the background.
+    ///
+    /// # Errors
+    /// When the sender can't be started.
+    pub fn send(&self, from: &str, pps: u32, duration: Duration) -> Rigged<Sender> {
+        let child = traffic(&self.wire.outside)
+            .args(["send", from, &format!("{EDGE}:{SINK_PORT}")])
+            .args([pps.to_string(), duration.as_secs_f64().to_string()])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        Ok(Sender(child))
+    }
+
+    /// Counts the datagrams that reach a socket on the guarded host, in the background. Returns
+    /// when it counts.
+    ///
+    /// # Errors
+    /// When the counter can't be started.
+    pub fn count(&self, duration: Duration) -> Rigged<Sink> {
+        let mut child = traffic(&self.wire.edge)
+            .args(["count", &format!("{EDGE}:{SINK_PORT}")])
+            .arg(duration.as_secs_f64().to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        if let Some(stderr) = child.stderr.take() {
+            std::io::BufRead::read_line(&mut std::io::BufReader::new(stderr), &mut line)?;
+        }
+        if line.trim() != "counting" {
+            return Err(RigError(format!("the sink did not start: {line}")));
+        }
+        Ok(Sink(child))
+    }
+
+    /// The audit trail so far, a JSON object a line.
+    ///
+    /// # Errors
+    /// When it can't be read or a line is no JSON.
+    pub fn audit_lines(&self) -> Rigged<Vec<Value>> {
+        std::fs::read_to_string(&self.audit)?
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line).map_err(|error| RigError(format!("{line}: {error}")))
+            })
+            .collect()
+    }
+
+    /// Detaches as an operator would.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn detach(&self) -> Rigged<String> {
+        let mut command = self.wire.edge.command(crate::daemon::portcullis());
+        succeed(command.args(["detach", "--pins"]).arg(self.pins.root()))
+    }
+}
+
+fn traffic(namespace: &Namespace) -> Command {
+    namespace.command(sibling("traffic"))
+}
+
+/// A running sender; killed when dropped.
+#[derive(Debug)]
+pub struct Sender(Child);
+
+impl Sender {
+    /// Waits for its end and returns how many datagrams it sent.
+    ///
+    /// # Errors
+    /// When it failed.
+    pub fn finish(mut self) -> Rigged<u64> {
+        let printed = read_out(&mut self.0)?;
+        printed
+            .trim()
+            .parse()
+            .map_err(|_| RigError(format!("a sender printed {printed:?}")))
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running counter; killed when dropped.
+#[derive(Debug)]
+pub struct Sink(Child);
+
+impl Sink {
+    /// Waits for its end and returns the datagrams by source.
+    ///
+    /// # Errors
+    /// When it failed.
+    pub fn finish(mut self) -> Rigged<Counted> {
+        let printed = read_out(&mut self.0)?;
+        serde_json::from_str(&printed)
+            .map(Counted)
+            .map_err(|error| RigError(format!("a sink printed {printed:?}: {error}")))
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Datagrams by source.
+#[derive(Clone, Debug)]
+pub struct Counted(Value);
+
+impl Counted {
+    /// Those from one address.
+    pub fn from(&self, source: &str) -> u64 {
+        self.0[source].as_u64().unwrap_or(0)
+    }
+}
+
+fn read_out(child: &mut Child) -> Rigged<String> {
+    let mut printed = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        std::io::Read::read_to_string(&mut stdout, &mut printed)?;
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        return Err(RigError(format!("a traffic process ended with {status}")));
+    }
+    Ok(printed)
+}
