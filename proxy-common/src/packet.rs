@@ -280,7 +280,9 @@ impl Packet {
                 destination,
                 upper_offset,
             } => {
-                let Some(icmp_offset) = find_icmpv6(frame, next_header, upper_offset)? else {
+                let Some((icmp_offset, fragmented)) =
+                    find_icmpv6(frame, next_header, upper_offset)?
+                else {
                     return Ok(None);
                 };
                 let kind = frame.u8(icmp_offset).ok_or(Reason::Malformed)?;
@@ -293,25 +295,27 @@ impl Packet {
                     return Ok((is_error && quotes_us).then_some(Reason::PathMtu));
                 }
                 // Router and neighbour messages, redirect; hop limit 255 proves that no router
-                // forwarded them (RFC 4861, 6.1 and 7.1).
-                let is_neighbour = matches!(kind, 133..=137) && hop_limit == 255;
+                // forwarded them (RFC 4861, 6.1 and 7.1). Hosts ignore fragmented ones (RFC 6980, 5).
+                let is_neighbour = matches!(kind, 133..=137) && hop_limit == 255 && !fragmented;
                 Ok(is_neighbour.then_some(Reason::NeighbourDiscovery))
             }
         }
     }
 }
 
-/// Walks extension headers to an ICMPv6 header; `Ok(None)` when something else comes first, or
-/// when this is a later fragment, which has no upper-layer header.
+/// Walks extension headers to an ICMPv6 header, and says whether a fragment header was among
+/// them; `Ok(None)` when something else comes first, or when this is a later fragment, which has
+/// no upper-layer header.
 #[inline(always)]
 fn find_icmpv6<B: Bytes>(
     frame: &B,
     mut next_header: u8,
     mut offset: usize,
-) -> Result<Option<usize>, Reason> {
+) -> Result<Option<(usize, bool)>, Reason> {
+    let mut fragmented = false;
     for _ in 0..=MAX_EXTENSIONS {
         match next_header {
-            PROTOCOL_ICMPV6 => return Ok(Some(offset)),
+            PROTOCOL_ICMPV6 => return Ok(Some((offset, fragmented))),
             // Hop-by-hop, routing, destination options, mobility, HIP, shim6 (RFC 7045, 4).
             0 | 43 | 60 | 135 | 139 | 140 => {
                 let units = frame.u8(offset + 1).ok_or(Reason::Malformed)?;
@@ -326,6 +330,7 @@ fn find_icmpv6<B: Bytes>(
                 }
                 next_header = frame.u8(offset).ok_or(Reason::Malformed)?;
                 offset += 8;
+                fragmented = true;
             }
             // Authentication (RFC 4302, 2.2: length in 32-bit words, minus 2).
             51 => {

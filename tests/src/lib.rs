@@ -10,12 +10,16 @@
 //! nginx      a real upstream
 //! daemon     the real portcullis
 //! scene      all of that together, with traffic
+//! frames     Ethernet frames, header by header
+//! loaded     the real program, run on one frame after another
 //! ban_timer  from the command to the first dropped packet
 //! ```
 
 pub mod ban_timer;
 pub mod bpffs;
 pub mod daemon;
+pub mod frames;
+pub mod loaded;
 pub mod netns;
 pub mod nginx;
 pub mod pki;

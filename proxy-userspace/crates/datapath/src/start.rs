@@ -1,9 +1,11 @@
 //! Starting the kernel side: adopt or load, settle, attach.
 
+use std::io;
+
 use aya::{
     EbpfLoader,
     maps::{Array, MapData, PerCpuArray},
-    programs::Xdp,
+    programs::{ProgramError, Xdp},
 };
 use aya_obj::Object;
 use ipnet::IpNet;
@@ -104,10 +106,10 @@ impl Datapath {
             .while_trying_to("open the drop samples")?;
         let program: &mut Xdp = ebpf
             .program_mut("portcullis")
-            .ok_or_else(|| aya::programs::ProgramError::NotLoaded)
+            .ok_or_else(|| ProgramError::NotLoaded)
             .and_then(TryInto::try_into)
             .while_trying_to("find the XDP program")?;
-        program.load().while_trying_to("load the XDP program")?;
+        despite_signals(|| program.load()).while_trying_to("load the XDP program")?;
 
         tables.reconcile(cells)?;
         let mut datapath = Self {
@@ -220,6 +222,22 @@ impl Datapath {
     }
 }
 
+/// Loads again where a signal cut the verifier short.
+///
+/// It gives up with `EAGAIN` when one is pending (Linux commit c3494801cd17). libbpf tries five
+/// times; aya tries twice, the second time slower because it asks for the verifier's log.
+fn despite_signals(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    const TRIES: usize = 5;
+    for _ in 1..TRIES {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock => {}
+            settled => return settled,
+        }
+    }
+    load()
+}
+
 /// Makes the pin directory fit for loading; returns the hash key of the run that is adopted.
 fn prepare_pins(pins: &Pins, object: &Object) -> Result<Option<[u64; 2]>, DatapathError> {
     match pins.adoption(object)? {
@@ -245,4 +263,37 @@ fn prepare_pins(pins: &Pins, object: &Object) -> Result<Option<[u64; 2]>, Datapa
     }
     pins.create()?;
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Loads that fail with this error a number of times first; returns the tries it took.
+    fn tries(failures: usize, kind: io::ErrorKind) -> (usize, bool) {
+        let mut tries = 0;
+        let outcome = despite_signals(|| {
+            tries += 1;
+            if tries > failures {
+                return Ok(());
+            }
+            Err(ProgramError::LoadError {
+                io_error: kind.into(),
+                verifier_log: aya_obj::VerifierLog::new(String::new()),
+            })
+        });
+        (tries, outcome.is_ok())
+    }
+
+    #[test]
+    fn a_load_that_a_signal_cut_short_is_tried_again_up_to_a_bound() {
+        assert_eq!(tries(0, io::ErrorKind::WouldBlock), (1, true));
+        assert_eq!(tries(4, io::ErrorKind::WouldBlock), (5, true));
+        assert_eq!(tries(9, io::ErrorKind::WouldBlock), (5, false));
+    }
+
+    #[test]
+    fn a_load_that_the_verifier_refused_is_not_tried_again() {
+        assert_eq!(tries(9, io::ErrorKind::PermissionDenied), (1, false));
+    }
 }

@@ -263,7 +263,8 @@ impl<P: Prefix + Copy + PartialEq + Into<IpNet>> Trie<P> {
             match claim {
                 Claim::Trusted => return Some(Cell::trusted()),
                 Claim::Blocked { until_ns } => {
-                    let until_ns = until_ns.unwrap_or(0);
+                    // 0 means "for good" in a cell; a ban that ended at 0 has ended all the same.
+                    let until_ns = until_ns.map_or(0, |until_ns| until_ns.max(1));
                     blocked = Some(Cell::blocked(match blocked {
                         None => until_ns,
                         Some(other) if other.until_ns() == 0 || until_ns == 0 => 0,
