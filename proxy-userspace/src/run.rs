@@ -77,6 +77,10 @@ pub(crate) fn run(config_path: &Path) -> Result<(), RunError> {
 }
 
 async fn serve(config: Config) -> Result<(), RunError> {
+    // A host that can't run the kernel side is told so before anything is touched.
+    if let Some(kernel) = config.kernel.as_ref().filter(|kernel| kernel.required) {
+        Host::observe(&kernel.bpffs).check()?;
+    }
     // The state's lock comes first: a second daemon must not touch what the first one holds.
     let state = State::open(&config.state_directory)?;
     let lists = Arc::new(Lists::load(state, &config.trusted, &config.blocked)?);
