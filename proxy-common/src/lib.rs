@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
+pub mod exemption;
 pub mod gcra;
 pub mod packet;
 pub mod siphash;

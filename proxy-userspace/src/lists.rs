@@ -10,11 +10,14 @@ use std::{
     time::Duration,
 };
 
-use datapath::{Change, Claim, Datapath, DatapathError, ListId, Standing, Truth};
+use datapath::{Change, Datapath, DatapathError, ListId, Standing, Truth};
 use gateway::{SourceGate, SourceRefusal};
 use ipnet::IpNet;
 
-use crate::state::{Clock, Edit, Ending, State, StateError, Stored};
+use crate::{
+    entry::{Entry, Names, claim, entry, extended},
+    state::{Clock, Edit, Ending, State, StateError, Stored},
+};
 
 /// Lists of the configuration file; they can't be changed at run time.
 pub(crate) const CONFIG_BLOCKED: &str = "config";
@@ -42,21 +45,6 @@ pub(crate) enum ListError {
     State(#[from] StateError),
 }
 
-/// One entry as shown to operators.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Entry {
-    pub(crate) list: String,
-    pub(crate) prefix: IpNet,
-    pub(crate) trusted: bool,
-    /// Milliseconds since the epoch; of the configuration's entries, the daemon's start.
-    pub(crate) added_ms: u64,
-    /// Milliseconds since the epoch; `None` for good.
-    pub(crate) until_ms: Option<u64>,
-    /// Milliseconds left.
-    pub(crate) left_ms: Option<u64>,
-    pub(crate) reason: Option<String>,
-}
-
 /// What to put on a list.
 pub(crate) struct Addition<'a> {
     pub(crate) list: &'a str,
@@ -78,36 +66,6 @@ struct Writer {
     entries: HashMap<(ListId, IpNet), Stored>,
     datapath: Option<Datapath>,
     state: State,
-}
-
-/// Names of lists and whether each is one of trusted prefixes.
-#[derive(Default)]
-struct Names(Vec<(String, bool)>);
-
-impl Names {
-    fn find(&self, name: &str) -> Option<ListId> {
-        let index = self.0.iter().position(|(known, _)| known == name)?;
-        ListId::try_from(index).ok()
-    }
-
-    fn find_or_add(&mut self, name: &str, trusted: bool) -> Result<ListId, ListError> {
-        if let Some(id) = self.find(name) {
-            if self.0[usize::from(id)].1 != trusted {
-                return Err(ListError::OtherKind {
-                    list: name.to_owned(),
-                    trusted: !trusted,
-                });
-            }
-            return Ok(id);
-        }
-        let id = ListId::try_from(self.0.len()).map_err(|_| ListError::TooMany)?;
-        self.0.push((name.to_owned(), trusted));
-        Ok(id)
-    }
-
-    fn name(&self, id: ListId) -> &str {
-        &self.0[usize::from(id)].0
-    }
 }
 
 impl Lists {
@@ -410,48 +368,4 @@ fn refuse_configured(name: &str) -> Result<(), ListError> {
         return Err(ListError::Configured(name.to_owned()));
     }
     Ok(())
-}
-
-/// What an entry becomes when it is added again: it ends later or as before, never sooner, and
-/// keeps the words of the first time unless new ones were given.
-fn extended(before: Option<&Stored>, fresh: &Stored, clock: &Clock) -> Stored {
-    let Some(before) = before else {
-        return fresh.clone();
-    };
-    let ending = match (&before.ending, &fresh.ending) {
-        (Some(old), Some(new)) if old.boot_ns(clock) >= new.boot_ns(clock) => Some(old.clone()),
-        (Some(_), new) => new.clone(),
-        (None, _) => None,
-    };
-    Stored {
-        ending,
-        reason: fresh.reason.clone().or_else(|| before.reason.clone()),
-        ..before.clone()
-    }
-}
-
-fn claim(trusted: bool, ending: Option<&Ending>, clock: &Clock) -> Claim {
-    if trusted {
-        Claim::Trusted
-    } else {
-        Claim::Blocked {
-            until_ns: ending.map(|ending| ending.boot_ns(clock)),
-        }
-    }
-}
-
-fn entry(list: &str, prefix: IpNet, stored: &Stored, clock: &Clock) -> Entry {
-    let left_ns = stored
-        .ending
-        .as_ref()
-        .map(|ending| ending.boot_ns(clock).saturating_sub(clock.boot_ns));
-    Entry {
-        list: list.to_owned(),
-        prefix,
-        trusted: stored.trusted,
-        added_ms: stored.added_ms,
-        until_ms: stored.ending.as_ref().map(|ending| ending.unix_ms),
-        left_ms: left_ns.map(|left_ns| left_ns / 1_000_000),
-        reason: stored.reason.clone(),
-    }
 }

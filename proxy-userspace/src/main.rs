@@ -5,7 +5,7 @@
 //! config        the configuration, as written and as proven
 //! admin         the socket between command line and daemon
 //! feed          reading lists
-//! lists, state  the lists at run time and on disk
+//! lists, entry, state  the lists at run time, one entry, and all of it on disk
 //! run           the daemon: composition, start, stop
 //! watch         the daemon's standing jobs
 //! ```
@@ -13,6 +13,7 @@
 mod admin;
 mod cli;
 mod config;
+mod entry;
 mod feed;
 mod lists;
 mod render;

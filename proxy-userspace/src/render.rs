@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     admin::{BadLineReport, Status, Tested},
-    lists::Entry,
+    entry::Entry,
 };
 
 /// A point in time, to the second.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::lists::Entry;
+use crate::entry::Entry;
 
 /// What the command line asks.
 #[derive(Debug, Serialize, Deserialize)]

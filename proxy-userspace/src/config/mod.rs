@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! written   the TOML shape; unknown keys are refused
-//! prove     everything checked and loaded that can be, without running anything
+//! prove     and prove_issuers, prove_routes, value: everything checked and loaded that can be, without running anything
 //! mistake   an error that names file, line, key, value and mend
 //! ```
 
 mod mistake;
 mod prove;
+mod prove_issuers;
 mod prove_routes;
+mod value;
 mod written;
 
 use std::{fs, path::Path};

@@ -2,7 +2,6 @@
 //! running anything.
 
 use std::{
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,10 +17,10 @@ use toml::Spanned;
 
 use super::{
     mistake::{Mistakes, Prover},
-    prove_routes,
+    prove_issuers, prove_routes,
+    value::{in_range, prove_duration, prove_prefix, read_file},
     written::{self, Written},
 };
-use crate::feed::parse_prefix;
 
 /// A configuration that can be run.
 pub(crate) struct Config {
@@ -68,7 +67,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
         prover.missing("[[listener]]", "add one with address, certificate and key");
     }
     let listeners = prove_listeners(&mut prover, &written.listener);
-    let issuers = prove_routes::issuers(&mut prover, &written.issuer);
+    let issuers = prove_issuers::issuers(&mut prover, &written.issuer);
     let upstreams = prove_routes::upstreams(&mut prover, &written.upstream);
     let routes = prove_routes::routes(
         &mut prover,
@@ -324,81 +323,4 @@ fn prove_rate(prover: &mut Prover<'_>, written: &written::Kernel) -> Gcra {
     let burst = in_range(prover, "kernel.source_burst", burst, rate, (0, most));
     // A rate of 0 is how an operator says that there is no limit.
     Gcra::per_second(rate, burst).unwrap_or(Gcra::UNLIMITED)
-}
-
-fn prove_prefix(prover: &mut Prover<'_>, key: &str, entry: &Spanned<String>) -> Option<IpNet> {
-    parse_prefix(entry.as_ref())
-        .map_err(|problem| {
-            prover.reject(
-                key,
-                entry.span(),
-                problem,
-                "write it like \"192.0.2.7\" or \"2001:db8::/32\"",
-            );
-        })
-        .ok()
-}
-
-/// A duration such as `"30s"`, above zero.
-pub(super) fn prove_duration(
-    prover: &mut Prover<'_>,
-    key: &str,
-    written: Option<&Spanned<String>>,
-    default: Duration,
-) -> Duration {
-    let Some(written) = written else {
-        return default;
-    };
-    match humantime::parse_duration(written.as_ref()) {
-        Ok(duration) if !duration.is_zero() => duration,
-        _ => {
-            prover.reject(
-                key,
-                written.span(),
-                "is no duration above zero",
-                "write it like \"500ms\", \"30s\" or \"5m\"",
-            );
-            default
-        }
-    }
-}
-
-pub(super) fn in_range<T: Copy + PartialOrd + std::fmt::Display>(
-    prover: &mut Prover<'_>,
-    key: &str,
-    written: Option<&Spanned<T>>,
-    default: T,
-    (least, most): (T, T),
-) -> T {
-    let Some(written) = written else {
-        return default;
-    };
-    let value = *written.as_ref();
-    if value < least || value > most {
-        prover.reject(
-            key,
-            written.span(),
-            "is out of range",
-            format!("use {least} to {most}"),
-        );
-        return default;
-    }
-    value
-}
-
-pub(super) fn read_file(
-    prover: &mut Prover<'_>,
-    key: &str,
-    path: &Spanned<PathBuf>,
-) -> Option<Vec<u8>> {
-    fs::read(path.as_ref())
-        .map_err(|error| {
-            prover.reject(
-                key,
-                path.span(),
-                format!("can't be read: {error}"),
-                "check the path and its permissions",
-            );
-        })
-        .ok()
 }

@@ -7,6 +7,7 @@
 //! pins      what is pinned in bpffs, and whether it may be adopted
 //! attach    one interface: adopt, attach natively or generically, name who is in the way
 //! truth     what the lists add up to, and what a change of one entry changes
+//! trie      the claims of one address family, and the cells they add up to
 //! tables    writing that into the kernel's tries
 //! counters  what was passed and dropped, and samples of the drops
 //! ```
@@ -20,6 +21,7 @@ mod object;
 mod pins;
 mod start;
 mod tables;
+mod trie;
 mod truth;
 
 pub use attach::{Attachment, AttachmentMode, AttachmentOrigin, interface_names};

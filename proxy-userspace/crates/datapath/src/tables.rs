@@ -14,7 +14,8 @@ use proxy_common::Cell;
 
 use crate::{
     error::{DatapathError, While as _},
-    truth::{Change, additions_first},
+    trie::additions_first,
+    truth::Change,
 };
 
 type TrieV4 = LpmTrie<MapData, u32, Cell>;

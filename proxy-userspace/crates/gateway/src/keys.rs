@@ -49,7 +49,7 @@ pub enum KeySource {
     /// A file, read again at every refresh.
     File(PathBuf),
     /// A URL, fetched again at every refresh.
-    Url(Fetcher),
+    Url(Box<Fetcher>),
 }
 
 /// Keys that can verify.

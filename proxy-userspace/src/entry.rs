@@ -1,0 +1,98 @@
+//! Entries of lists: what is stored, claimed and shown of one, and the lists' names.
+
+use datapath::{Claim, ListId};
+use ipnet::IpNet;
+
+use crate::{
+    lists::ListError,
+    state::{Clock, Ending, Stored},
+};
+
+/// One entry as shown to operators.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) list: String,
+    pub(crate) prefix: IpNet,
+    pub(crate) trusted: bool,
+    /// Milliseconds since the epoch; of the configuration's entries, the daemon's start.
+    pub(crate) added_ms: u64,
+    /// Milliseconds since the epoch; `None` for good.
+    pub(crate) until_ms: Option<u64>,
+    /// Milliseconds left.
+    pub(crate) left_ms: Option<u64>,
+    pub(crate) reason: Option<String>,
+}
+
+/// Names of lists and whether each is one of trusted prefixes.
+#[derive(Default)]
+pub(crate) struct Names(pub(crate) Vec<(String, bool)>);
+
+impl Names {
+    pub(crate) fn find(&self, name: &str) -> Option<ListId> {
+        let index = self.0.iter().position(|(known, _)| known == name)?;
+        ListId::try_from(index).ok()
+    }
+
+    pub(crate) fn find_or_add(&mut self, name: &str, trusted: bool) -> Result<ListId, ListError> {
+        if let Some(id) = self.find(name) {
+            if self.0[usize::from(id)].1 != trusted {
+                return Err(ListError::OtherKind {
+                    list: name.to_owned(),
+                    trusted: !trusted,
+                });
+            }
+            return Ok(id);
+        }
+        let id = ListId::try_from(self.0.len()).map_err(|_| ListError::TooMany)?;
+        self.0.push((name.to_owned(), trusted));
+        Ok(id)
+    }
+
+    pub(crate) fn name(&self, id: ListId) -> &str {
+        &self.0[usize::from(id)].0
+    }
+}
+
+/// What an entry becomes when it is added again: it ends later or as before, never sooner, and
+/// keeps the words of the first time unless new ones were given.
+pub(crate) fn extended(before: Option<&Stored>, fresh: &Stored, clock: &Clock) -> Stored {
+    let Some(before) = before else {
+        return fresh.clone();
+    };
+    let ending = match (&before.ending, &fresh.ending) {
+        (Some(old), Some(new)) if old.boot_ns(clock) >= new.boot_ns(clock) => Some(old.clone()),
+        (Some(_), new) => new.clone(),
+        (None, _) => None,
+    };
+    Stored {
+        ending,
+        reason: fresh.reason.clone().or_else(|| before.reason.clone()),
+        ..before.clone()
+    }
+}
+
+pub(crate) fn claim(trusted: bool, ending: Option<&Ending>, clock: &Clock) -> Claim {
+    if trusted {
+        Claim::Trusted
+    } else {
+        Claim::Blocked {
+            until_ns: ending.map(|ending| ending.boot_ns(clock)),
+        }
+    }
+}
+
+pub(crate) fn entry(list: &str, prefix: IpNet, stored: &Stored, clock: &Clock) -> Entry {
+    let left_ns = stored
+        .ending
+        .as_ref()
+        .map(|ending| ending.boot_ns(clock).saturating_sub(clock.boot_ns));
+    Entry {
+        list: list.to_owned(),
+        prefix,
+        trusted: stored.trusted,
+        added_ms: stored.added_ms,
+        until_ms: stored.ending.as_ref().map(|ending| ending.unix_ms),
+        left_ms: left_ns.map(|left_ns| left_ns / 1_000_000),
+        reason: stored.reason.clone(),
+    }
+}
