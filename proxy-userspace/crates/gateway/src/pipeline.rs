@@ -7,7 +7,7 @@ use std::{
 
 use audit::Journal;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use policy::{CanonicalRequest, RouteTable};
@@ -97,6 +97,7 @@ pub(crate) async fn handle(
 ) -> Response<AnswerBody> {
     let id = gateway.ids.draw();
     let (parts, body) = request.into_parts();
+    let head_only = parts.method == Method::HEAD;
     let mut ledger = Ledger::begin(
         &gateway.journal,
         id,
@@ -112,7 +113,7 @@ pub(crate) async fn handle(
         }
         Err(refusal) => {
             ledger.refused(&refusal);
-            let response = refusal.response(&id);
+            let response = refusal.response(&id, head_only);
             ledger
                 .close_with(response)
                 .map(|body| body.map_err(|never| match never {}).boxed_unsync())

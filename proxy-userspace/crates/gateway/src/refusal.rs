@@ -67,11 +67,18 @@ impl Refusal {
         matches!(self, Self::Request(_))
     }
 
-    pub(crate) fn response(&self, id: &DecisionId) -> Response<Full<Bytes>> {
+    /// `head_only` for an answer to HEAD: over HTTP/2 hyper would send the body all the same,
+    /// and clients take that for a broken stream (RFC 9110, 9.3.2).
+    pub(crate) fn response(&self, id: &DecisionId, head_only: bool) -> Response<Full<Bytes>> {
         let status = self.status();
         let phrase = status.canonical_reason().unwrap_or("refused");
-        let body = format!("{} {phrase}\ndecision {id}\n", status.as_u16());
+        let text = format!("{} {phrase}\ndecision {id}\n", status.as_u16());
+        let length = HeaderValue::from(text.len());
+        let body = if head_only { String::new() } else { text };
         let mut response = Response::new(Full::new(Bytes::from(body)));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, length);
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(
