@@ -9,6 +9,8 @@
 //! pki        certificates and tokens
 //! nginx      a real upstream
 //! daemon     the real portcullis
+//! ground     what the proxy alone stands on, without the kernel side and without root
+//! front      the proxy on it, with real clients
 //! scene      all of that together, with traffic
 //! frames     Ethernet frames, header by header
 //! loaded     the real program, run on one frame after another
@@ -19,6 +21,8 @@ pub mod ban_timer;
 pub mod bpffs;
 pub mod daemon;
 pub mod frames;
+pub mod front;
+pub mod ground;
 pub mod loaded;
 pub mod netns;
 pub mod nginx;

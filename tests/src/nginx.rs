@@ -21,6 +21,9 @@ pub struct Nginx {
     access_log: PathBuf,
 }
 
+/// What it answers: what it was told, one `name=value` a line.
+const ANSWER: &str = "uri=$request_uri\\nhost=$http_host\\nsubject=$http_x_portcullis_subject\\nscopes=$http_x_portcullis_scopes\\nissuer=$http_x_portcullis_issuer\\nfor=$http_x_forwarded_for\\nproto=$http_x_forwarded_proto\\nforwarded_host=$http_x_forwarded_host\\nforwarded_uri=$http_x_forwarded_uri\\nforwarded=$http_forwarded\\nreal_ip=$http_x_real_ip\\nrequest_id=$http_x_request_id\\nauthorization=$http_authorization\\nconnection_field=$http_connection\\nkeep_alive=$http_keep_alive\\nte=$http_te\\nupgrade=$http_upgrade\\nproxy_authorization=$http_proxy_authorization\\nsecret=$http_x_secret\\nlength=$http_content_length\\nconnection=$connection\\n";
+
 impl Nginx {
     /// Starts nginx on `address`. It answers every request with what the proxy told it of the
     /// caller, one `name=value` a line, and serves `/files/` from the scratch folder's `files`.
@@ -46,13 +49,15 @@ http {{
   client_body_temp_path {at}/body; proxy_temp_path {at}/body; fastcgi_temp_path {at}/body;
   uwsgi_temp_path {at}/body; scgi_temp_path {at}/body;
   client_max_body_size 0;
+  # As CGI-style applications do: X_Y is taken for X-Y.
+  underscores_in_headers on;
   server {{
     listen {address};
     location / {{
       default_type text/plain;
-      return 200 "uri=$request_uri\nhost=$http_host\nsubject=$http_x_portcullis_subject\nscopes=$http_x_portcullis_scopes\nfor=$http_x_forwarded_for\nauthorization=$http_authorization\nsecret=$http_x_secret\n";
+      return 200 "{ANSWER}";
     }}
-    location /files/ {{ root {files}; dav_methods PUT; }}
+    location /files/ {{ root {files}; dav_methods PUT; create_full_put_path on; }}
   }}
 }}
 "#
@@ -109,7 +114,7 @@ impl Drop for Nginx {
 }
 
 /// Debian keeps it where an ordinary user's PATH doesn't look.
-fn nginx_binary() -> PathBuf {
+pub fn nginx_binary() -> PathBuf {
     let debian = PathBuf::from("/usr/sbin/nginx");
     if debian.exists() {
         debian
