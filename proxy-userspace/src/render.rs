@@ -92,6 +92,14 @@ pub(crate) fn status(status: &Status) -> String {
         let _ = writeln!(text, "listening on {listener}");
     }
     for interface in &status.interfaces {
+        if interface.mode == "none" {
+            let _ = writeln!(
+                text,
+                "NOT GUARDING {}: its program was taken off; restart portcullis to attach again",
+                interface.interface
+            );
+            continue;
+        }
         let how = if interface.adopted { ", adopted" } else { "" };
         let _ = writeln!(
             text,

@@ -14,6 +14,8 @@
 //! scene      all of that together, with traffic
 //! frames     Ethernet frames, header by header
 //! loaded     the real program, run on one frame after another
+//! volley     who gets through and who doesn't
+//! xdp        which program an interface runs, by which link
 //! ban_timer  from the command to the first dropped packet
 //! ```
 
@@ -31,3 +33,5 @@ pub mod privilege;
 pub mod run;
 pub mod scene;
 pub mod scratch;
+pub mod volley;
+pub mod xdp;

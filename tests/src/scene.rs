@@ -203,13 +203,34 @@ drain = "2s"
         })
     }
 
+    /// Replaces a piece of the configuration file, which has to be there.
+    ///
+    /// # Errors
+    /// When it isn't, or the file can't be read or written.
+    pub fn reconfigure(&self, from: &str, to: &str) -> Rigged<()> {
+        let text = std::fs::read_to_string(&self.config)?;
+        if !text.contains(from) {
+            return Err(RigError(format!("the configuration has no {from:?}")));
+        }
+        std::fs::write(&self.config, text.replace(from, to))?;
+        Ok(())
+    }
+
     /// Sends datagrams from a client's address to the sink, evenly, in the background.
     ///
     /// # Errors
     /// When the sender can't be started.
     pub fn send(&self, from: &str, pps: u32, duration: Duration) -> Rigged<Sender> {
+        self.send_to(EDGE, from, pps, duration)
+    }
+
+    /// [`Self::send`], to another address of the guarded host.
+    ///
+    /// # Errors
+    /// When the sender can't be started.
+    pub fn send_to(&self, to: &str, from: &str, pps: u32, duration: Duration) -> Rigged<Sender> {
         let child = traffic(&self.wire.outside)
-            .args(["send", from, &format!("{EDGE}:{SINK_PORT}")])
+            .args(["send", from, &sink_at(to)])
             .args([pps.to_string(), duration.as_secs_f64().to_string()])
             .stdout(Stdio::piped())
             .spawn()?;
@@ -222,8 +243,16 @@ drain = "2s"
     /// # Errors
     /// When the counter can't be started.
     pub fn count(&self, duration: Duration) -> Rigged<Sink> {
+        self.count_at(EDGE, duration)
+    }
+
+    /// [`Self::count`], at another address of the guarded host.
+    ///
+    /// # Errors
+    /// When the counter can't be started.
+    pub fn count_at(&self, at: &str, duration: Duration) -> Rigged<Sink> {
         let mut child = traffic(&self.wire.edge)
-            .args(["count", &format!("{EDGE}:{SINK_PORT}")])
+            .args(["count", &sink_at(at)])
             .arg(duration.as_secs_f64().to_string())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -261,7 +290,14 @@ drain = "2s"
     }
 }
 
-fn traffic(namespace: &Namespace) -> Command {
+fn sink_at(address: &str) -> String {
+    if address.contains(':') {
+        return format!("[{address}]:{SINK_PORT}");
+    }
+    format!("{address}:{SINK_PORT}")
+}
+
+pub(crate) fn traffic(namespace: &Namespace) -> Command {
     namespace.command(sibling("traffic"))
 }
 

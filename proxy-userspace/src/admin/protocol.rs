@@ -96,7 +96,7 @@ pub(crate) struct Status {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct InterfaceStatus {
     pub(crate) interface: String,
-    /// `native` or `generic`.
+    /// `native` or `generic`; `none` when the program has been taken off since.
     pub(crate) mode: String,
     pub(crate) program_id: u32,
     /// Whether an earlier run's attachment was taken over.

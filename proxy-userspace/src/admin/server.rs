@@ -258,7 +258,11 @@ impl Admin {
                 .iter()
                 .map(|attachment| InterfaceStatus {
                     interface: attachment.interface.clone(),
-                    mode: attachment.mode.name().to_owned(),
+                    mode: if attachment.in_force() {
+                        attachment.mode.name().to_owned()
+                    } else {
+                        "none".to_owned()
+                    },
                     program_id: attachment.program_id,
                     adopted: attachment.origin == AttachmentOrigin::Adopted,
                 })

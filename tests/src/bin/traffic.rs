@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! traffic send FROM TO PPS SECONDS    prints how many were sent
+//! traffic once TO FROM…               one datagram from each
 //! traffic count AT SECONDS            prints {"source": datagrams, …}
 //! ```
 
@@ -35,13 +36,21 @@ fn act(args: &[&str]) -> io::Result<()> {
             pps.parse().map_err(|_| unreadable(()))?,
             Duration::from_secs_f64(seconds.parse().map_err(|_| unreadable(()))?),
         ),
+        ["once", to, sources @ ..] => {
+            let to: SocketAddr = to.parse().map_err(|_| unreadable(()))?;
+            for from in sources {
+                let from: IpAddr = from.parse().map_err(|_| unreadable(()))?;
+                UdpSocket::bind(SocketAddr::new(from, 0))?.send_to(&[0; 18], to)?;
+            }
+            Ok(())
+        }
         ["count", at, seconds] => count(
             at.parse().map_err(|_| unreadable(()))?,
             Duration::from_secs_f64(seconds.parse().map_err(|_| unreadable(()))?),
         ),
         _ => Err(io::Error::new(
             ErrorKind::InvalidInput,
-            "send FROM TO PPS SECONDS, or count AT SECONDS",
+            "send FROM TO PPS SECONDS, once TO FROM…, or count AT SECONDS",
         )),
     }
 }

@@ -1,6 +1,11 @@
 //! One interface: adopt our link, attach natively or else generically, name who is in the way.
 
-use std::{fs, io};
+use std::{
+    fs, io,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use aya::programs::{
     ProgramError, Xdp, XdpMode,
@@ -59,6 +64,15 @@ pub struct Attachment {
     pub program_id: u32,
     /// How it came about.
     pub origin: AttachmentOrigin,
+}
+
+impl Attachment {
+    /// Whether the interface still runs the program: `portcullis detach`, or the interface's end,
+    /// may have come in between.
+    pub fn in_force(&self) -> bool {
+        netlink::xdp_on(self.ifindex)
+            .is_ok_and(|xdp| xdp.is_some_and(|xdp| xdp.program_id == self.program_id))
+    }
 }
 
 /// An interface that is free for us, or ours already.
@@ -141,6 +155,30 @@ pub(crate) fn attach(
     })
 }
 
+/// The program that a pinned link holds on its interface, if it still does.
+pub(crate) fn held_by(pin: &Path) -> Option<u32> {
+    let link = FdLink::from(PinnedLink::from_pin(pin).ok()?);
+    Some(link.info().ok()?.program_id())
+}
+
+/// Waits until the interface no longer runs the program of a link whose last pin was removed.
+/// bpffs lets go of what was pinned only after an RCU grace period (`bpf_free_inode` in
+/// kernel/bpf/inode.c): some milliseconds, in which a start would meet its predecessor as a
+/// stranger.
+pub(crate) fn await_release(interface: &str, program_id: u32) {
+    const LIMIT: Duration = Duration::from_secs(2);
+    let start = Instant::now();
+    while start.elapsed() < LIMIT {
+        let present = index_of(interface)
+            .ok()
+            .and_then(|ifindex| netlink::xdp_on(ifindex).ok()?);
+        if present.is_none_or(|xdp| xdp.program_id != program_id) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// A new link, and why it isn't native where it isn't.
 fn attach_fresh(
     interface: &str,
@@ -161,8 +199,11 @@ fn attach_fresh(
             Err(error) if is_busy(&error) => {
                 let present =
                     netlink::xdp_on(ifindex).while_trying_to("ask for the interface's program")?;
-                let program_id = present.map_or(0, |xdp| xdp.program_id);
-                return Err(owned(interface, program_id));
+                match present {
+                    Some(xdp) => return Err(owned(interface, xdp.program_id)),
+                    // `dev_xdp_attach` in net/core/dev.c, the only other cause.
+                    None => "an interface above it, such as its bridge, runs one already".into(),
+                }
             }
             Err(error) => Box::from(error),
         };

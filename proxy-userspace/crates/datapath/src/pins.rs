@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <bpffs>/<name>/maps/COUNTERS …   one pin a map
-//! <bpffs>/<name>/links/eth0 …      one pin an interface
+//! <bpffs>/<name>/links/eth0 …      one pin an interface; eth0.100 is pinned as eth0:100
 //! <bpffs>/<name>/program           the program, for operators and tools
 //! ```
 
@@ -16,7 +16,10 @@ use aya::maps::{Array, Map, MapData, MapInfo};
 use aya_obj::Object;
 use proxy_common::{ABI_VERSION, Settings};
 
-use crate::error::{DatapathError, While as _};
+use crate::{
+    attach::{await_release, held_by},
+    error::{DatapathError, While as _},
+};
 
 /// The pin directory of one Portcullis.
 #[derive(Clone, Debug)]
@@ -51,7 +54,9 @@ impl Pins {
     }
 
     pub(crate) fn link(&self, interface: &str) -> PathBuf {
-        self.root.join("links").join(interface)
+        // bpffs takes no dots in names (`bpf_lookup` in kernel/bpf/inode.c), which interfaces of
+        // VLANs have; interfaces can't have a colon (`dev_valid_name` in net/core/dev.c).
+        self.root.join("links").join(interface.replace('.', ":"))
     }
 
     pub(crate) fn program(&self) -> PathBuf {
@@ -73,7 +78,8 @@ impl Pins {
 
     /// Interfaces with a pinned link.
     pub fn interfaces(&self) -> Result<Vec<String>, DatapathError> {
-        names_in(&self.root.join("links"))
+        let links = names_in(&self.root.join("links"))?;
+        Ok(links.iter().map(|link| link.replace(':', ".")).collect())
     }
 
     /// Holds what is pinned against the object that is to be loaded. aya would reuse a pinned map
@@ -152,7 +158,14 @@ impl Pins {
 /// [`DatapathError::Pin`] when a pin can't be read or removed.
 pub fn detach(pins: &Pins) -> Result<Vec<String>, DatapathError> {
     let interfaces = pins.interfaces()?;
+    let held: Vec<_> = interfaces
+        .iter()
+        .filter_map(|interface| Some((interface, held_by(&pins.link(interface))?)))
+        .collect();
     pins.remove_all()?;
+    for (interface, program_id) in held {
+        await_release(interface, program_id);
+    }
     Ok(interfaces)
 }
 

@@ -1,0 +1,163 @@
+//! The lists as senders feel them: real datagrams, from either family, over a real wire.
+
+use std::time::Duration;
+
+use portcullis_tests::{
+    netns::{ALICE, BOB, EDGE},
+    privilege::kernel_or_skip,
+    run::Rigged,
+    scene::{Scene, SceneLimits},
+    scratch::unique_name,
+    volley::{
+        Outcome::{Dropped, Passed},
+        volley,
+    },
+};
+
+const NO_LIMIT: SceneLimits = SceneLimits {
+    source_rate: 0,
+    source_burst: 0,
+};
+const EDGE_V6: &str = "2001:db8::1";
+const ALICE_V6: &str = "2001:db8::10";
+const BOB_V6: &str = "2001:db8::20";
+
+fn scene() -> Scene {
+    Scene::set(&unique_name(), NO_LIMIT).expect("a scene")
+}
+
+/// Gives both ends IPv6 addresses, without the seconds that duplicate detection takes.
+fn add_ipv6(scene: &Scene) -> Rigged<()> {
+    let wire = &scene.wire;
+    wire.edge
+        .ip(&format!("addr add {EDGE_V6}/64 dev edge0 nodad"))?;
+    for client in [ALICE_V6, BOB_V6] {
+        let add = format!("addr add {client}/64 dev out0 nodad");
+        wire.outside.ip(&add)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_listed_address_of_either_family_is_dropped_and_comes_back() {
+    if !kernel_or_skip("a_listed_address_of_either_family_is_dropped_and_comes_back") {
+        return;
+    }
+    let scene = scene();
+    add_ipv6(&scene).expect("IPv6");
+    let daemon = scene.start().expect("a daemon");
+    let over_v4 = || volley(&scene, EDGE, [ALICE, BOB]).expect("traffic");
+    let over_v6 = || volley(&scene, EDGE_V6, [ALICE_V6, BOB_V6]).expect("traffic");
+    assert_eq!(over_v4(), [Passed, Passed], "before");
+    assert_eq!(over_v6(), [Passed, Passed], "before");
+    daemon.ask(&["block", "add", BOB, BOB_V6]).expect("added");
+    assert_eq!(over_v4(), [Passed, Dropped], "blocked");
+    assert_eq!(over_v6(), [Passed, Dropped], "blocked");
+    daemon
+        .ask(&["block", "remove", BOB, BOB_V6])
+        .expect("removed");
+    assert_eq!(over_v4(), [Passed, Passed], "after");
+    assert_eq!(over_v6(), [Passed, Passed], "after");
+}
+
+#[test]
+fn a_listed_range_drops_all_in_it_and_none_beside_it() {
+    if !kernel_or_skip("a_listed_range_drops_all_in_it_and_none_beside_it") {
+        return;
+    }
+    let scene = scene();
+    let daemon = scene.start().expect("a daemon");
+    let first = "198.51.100.0";
+    let last = "198.51.100.255";
+    let beside = "198.51.101.0";
+    for client in [first, last, beside] {
+        scene.wire.add_client(client).expect("a client");
+    }
+    daemon
+        .ask(&["block", "add", "198.51.100.77/24"])
+        .expect("added");
+    let got = volley(&scene, EDGE, [first, last, beside]).expect("traffic");
+    assert_eq!(got, [Dropped, Dropped, Passed]);
+}
+
+#[test]
+fn a_trusted_address_passes_whatever_range_is_blocked() {
+    if !kernel_or_skip("a_trusted_address_passes_whatever_range_is_blocked") {
+        return;
+    }
+    let scene = scene();
+    add_ipv6(&scene).expect("IPv6");
+    let daemon = scene.start().expect("a daemon");
+    // ALICE and BOB are in both ranges; blocking also what is trusted must not matter.
+    daemon
+        .ask(&["block", "add", "203.0.113.0/24", "2001:db8::10/124", ALICE])
+        .expect("added");
+    let over_v4 = || volley(&scene, EDGE, [ALICE, BOB]).expect("traffic");
+    assert_eq!(over_v4(), [Dropped, Dropped]);
+    let over_v6 = || volley(&scene, EDGE_V6, [ALICE_V6, BOB_V6]).expect("traffic");
+    assert_eq!(over_v6(), [Dropped, Passed]);
+    daemon
+        .ask(&["allow", "add", ALICE, ALICE_V6])
+        .expect("trusted");
+    assert_eq!(over_v4(), [Passed, Dropped], "trusted");
+    assert_eq!(over_v6(), [Passed, Passed], "trusted");
+    daemon
+        .ask(&["allow", "remove", ALICE])
+        .expect("not any more");
+    assert_eq!(over_v4(), [Dropped, Dropped], "trusted no more");
+}
+
+#[test]
+fn a_listed_source_is_dropped_inside_a_vlan() {
+    let name = "a_listed_source_is_dropped_inside_a_vlan";
+    if !kernel_or_skip(name) {
+        return;
+    }
+    let scene = scene();
+    let (edge, outside) = (&scene.wire.edge, &scene.wire.outside);
+    let tagged = "type vlan id 100";
+    if let Err(error) = edge.ip(&format!("link add link edge0 name edge0.100 {tagged}")) {
+        // `kernel_packets` runs tagged frames through the program on any kernel.
+        eprintln!("skipped {name}: this kernel has no 802.1Q: {error}");
+        return;
+    }
+    edge.ip("addr add 192.0.2.1/24 dev edge0.100")
+        .expect("an address");
+    edge.ip("link set edge0.100 up").expect("up");
+    outside
+        .ip(&format!("link add link out0 name out0.100 {tagged}"))
+        .expect("the other end");
+    for client in ["192.0.2.10", "192.0.2.20"] {
+        let add = format!("addr add {client}/24 dev out0.100");
+        outside.ip(&add).expect("an address");
+    }
+    outside.ip("link set out0.100 up").expect("up");
+    let daemon = scene.start().expect("a daemon");
+    daemon.ask(&["block", "add", "192.0.2.20"]).expect("added");
+    let got = volley(&scene, "192.0.2.1", ["192.0.2.10", "192.0.2.20"]).expect("traffic");
+    assert_eq!(got, [Passed, Dropped]);
+}
+
+#[test]
+fn a_source_over_its_rate_loses_the_rest_and_its_neighbour_nothing() {
+    if !kernel_or_skip("a_source_over_its_rate_loses_the_rest_and_its_neighbour_nothing") {
+        return;
+    }
+    let limits = SceneLimits {
+        source_rate: 500,
+        source_burst: 100,
+    };
+    let scene = Scene::set(&unique_name(), limits).expect("a scene");
+    let daemon = scene.start().expect("a daemon");
+    let sink = scene.count(Duration::from_millis(1_500)).expect("a sink");
+    let second = Duration::from_secs(1);
+    let flood = scene.send(BOB, 5_000, second).expect("a flood");
+    let calm = scene.send(ALICE, 200, second).expect("a client");
+    let (flood, calm) = (flood.finish().expect("sent"), calm.finish().expect("sent"));
+    let received = sink.finish().expect("received");
+    let got = received.from(BOB);
+    assert!((500..=700).contains(&got), "{got} of {flood} passed");
+    assert_eq!(received.from(ALICE), calm);
+    let limited = daemon.packets("rate_limited").expect("counters");
+    assert_eq!(limited, flood - got, "all others were counted");
+}
