@@ -10,8 +10,7 @@ use std::fmt;
 /// Longest path in bytes.
 pub(crate) const LONGEST_PATH: usize = 8 * 1024;
 
-/// A path that can be read in one way only: absolute, no dot or empty segments, unreserved
-/// characters not encoded, hexadecimal digits of the rest in upper case.
+/// A path that can be read in one way only: absolute, no dot or empty segments, characters that may stand plainly not encoded, hexadecimal digits of the rest in upper case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestPath(String);
 
@@ -30,6 +29,9 @@ pub enum PathFault {
     /// A backslash, plain or encoded; some servers take it for a slash.
     #[error("path_backslash")]
     Backslash,
+    /// `;`, plain or encoded: servlet containers cut `/admin;x` down to `/admin`, others don't.
+    #[error("path_parameter")]
+    Parameter,
     /// `%` without two hexadecimal digits.
     #[error("path_broken_encoding")]
     BrokenEncoding,
@@ -45,7 +47,7 @@ pub enum PathFault {
     /// The decoded bytes aren't UTF-8; overlong forms are among them.
     #[error("path_invalid_utf8")]
     InvalidUtf8,
-    /// `.` or `..` as a segment, plain, encoded or before a `;`.
+    /// `.` or `..` as a segment, plain or encoded.
     #[error("path_dot_segment")]
     DotSegment,
     /// `//`.
@@ -72,6 +74,14 @@ impl RequestPath {
         }
         check_segments(&decoded)?;
         Ok(Self(canonical))
+    }
+
+    /// The same path without a slash at its end; `/` stays.
+    pub(crate) fn without_trailing_slash(self) -> Self {
+        match self.0.strip_suffix('/') {
+            Some(shorter) if !shorter.is_empty() => Self(shorter.to_owned()),
+            _ => self,
+        }
     }
 
     /// The canonical text; begins with a slash.
@@ -101,7 +111,12 @@ fn decode_once(path: &[u8]) -> Result<(String, Vec<u8>), PathFault> {
                     0..=0x1f | 0x7f => return Err(PathFault::EncodedControl),
                     _ => {}
                 }
-                if !is_unreserved(byte) {
+                if byte == b';' {
+                    return Err(PathFault::Parameter);
+                }
+                // Every character that may stand plainly does: `%3A` and `:` are one path to
+                // the upstream, so they are one path here.
+                if !is_path_character(byte) {
                     decoded.push(byte);
                     canonical.push_str(&format!("%{byte:02X}"));
                     continue;
@@ -109,6 +124,7 @@ fn decode_once(path: &[u8]) -> Result<(String, Vec<u8>), PathFault> {
                 byte
             }
             b'\\' => return Err(PathFault::Backslash),
+            b';' => return Err(PathFault::Parameter),
             byte if is_path_character(byte) => byte,
             _ => return Err(PathFault::IllegalCharacter),
         };
@@ -128,7 +144,7 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// RFC 3986, 3.3: `pchar` and the slash.
+/// RFC 3986, 3.3: `pchar` and the slash, without the `;` that is refused.
 fn is_path_character(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(
@@ -142,7 +158,6 @@ fn is_path_character(byte: u8) -> bool {
                 | b'*'
                 | b'+'
                 | b','
-                | b';'
                 | b'='
                 | b':'
                 | b'@'
@@ -158,16 +173,11 @@ fn decodes_again(decoded: &[u8]) -> bool {
 fn check_segments(decoded: &str) -> Result<(), PathFault> {
     let mut segments = decoded[1..].split('/').peekable();
     while let Some(segment) = segments.next() {
-        // Servlet containers cut a segment at its first `;` before they resolve dots.
-        let name = segment.split_once(';').map_or(segment, |(name, _)| name);
-        if name == "." || name == ".." {
+        if segment == "." || segment == ".." {
             return Err(PathFault::DotSegment);
         }
         // A single trailing slash is part of the name of a collection.
         if segment.is_empty() && segments.peek().is_some() {
-            return Err(PathFault::EmptySegment);
-        }
-        if name.is_empty() && !segment.is_empty() {
             return Err(PathFault::EmptySegment);
         }
     }
@@ -192,7 +202,6 @@ mod tests {
             "/api/",
             "/a/b.c/~d",
             "/v1/items:batch",
-            "/a;v=1/b",
             "/100%25",
         ] {
             assert_eq!(canonical(path).as_deref(), Ok(path));
@@ -204,6 +213,10 @@ mod tests {
         assert_eq!(canonical("/%61%2d%7e").as_deref(), Ok("/a-~"));
         assert_eq!(canonical("/b%c3%bccher").as_deref(), Ok("/b%C3%BCcher"));
         assert_eq!(canonical("/a%20b").as_deref(), Ok("/a%20b"));
+        assert_eq!(
+            canonical("/v1/items%3Apurge").as_deref(),
+            Ok("/v1/items:purge")
+        );
         // An ordinary name, only spelled oddly: what is decided is what the upstream gets.
         assert_eq!(canonical("/api%2e%2e/").as_deref(), Ok("/api../"));
     }
@@ -217,7 +230,7 @@ mod tests {
             ("//admin", PathFault::EmptySegment),
             ("/a//b", PathFault::EmptySegment),
             ("/a//", PathFault::EmptySegment),
-            ("/;/admin", PathFault::EmptySegment),
+            ("/;/admin", PathFault::Parameter),
             ("/a%2fb", PathFault::EncodedSlash),
             ("/a%2Fb", PathFault::EncodedSlash),
             ("/a%5cb", PathFault::Backslash),
@@ -226,8 +239,9 @@ mod tests {
             ("/public/..%2fadmin", PathFault::EncodedSlash),
             ("/%2e%2e/", PathFault::DotSegment),
             ("/a/%2E", PathFault::DotSegment),
-            ("/..;/admin", PathFault::DotSegment),
-            ("/.;x=1/admin", PathFault::DotSegment),
+            ("/..;/admin", PathFault::Parameter),
+            ("/admin;x/users", PathFault::Parameter),
+            ("/admin%3bx", PathFault::Parameter),
             ("/a%00b", PathFault::EncodedControl),
             ("/a%0ab", PathFault::EncodedControl),
             ("/%c0%af", PathFault::InvalidUtf8),

@@ -25,6 +25,12 @@ pub enum PathPattern {
 }
 
 impl PathPattern {
+    /// A prefix. `/api/` and `/api` cover the same paths, so they are one pattern: two routes
+    /// that differ in the slash alone are a conflict, not a riddle.
+    pub fn prefix(path: RequestPath) -> Self {
+        Self::Prefix(path.without_trailing_slash())
+    }
+
     fn matches(&self, path: &RequestPath) -> bool {
         match self {
             Self::Exact(exact) => exact == path,
@@ -254,6 +260,13 @@ mod tests {
                 Ok("exact")
             );
         }
+    }
+
+    #[test]
+    fn prefixes_that_differ_in_a_trailing_slash_are_a_conflict() {
+        let routes = ["/api", "/api/"]
+            .map(|text| route(text, "*", PathPattern::prefix(path(text)), &[Method::GET]));
+        RouteTable::new(routes.to_vec()).expect_err("a duplicate");
     }
 
     #[test]
