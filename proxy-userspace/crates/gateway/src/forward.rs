@@ -47,7 +47,16 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 
 /// What the client can't be believed about: set here, or not at all.
 const OURS: [&str; 3] = ["x-portcullis-", "x-forwarded-", "x-request-id"];
-const OURS_EXACT: [&str; 2] = ["forwarded", "x-real-ip"];
+const OURS_EXACT: [&str; 7] = [
+    "forwarded",
+    "x-real-ip",
+    // Frameworks let these replace the method or path that was judged.
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+];
 
 /// Sends what was permitted, and nothing else.
 pub(crate) async fn forward(
@@ -92,6 +101,7 @@ fn cleanse(headers: &mut HeaderMap, token_was_for_us: bool) {
     remove_hop_by_hop(headers);
     headers.remove(header::EXPECT);
     headers.remove(header::HOST);
+    join_cookies(headers);
     if token_was_for_us {
         headers.remove(header::AUTHORIZATION);
     }
@@ -102,6 +112,21 @@ fn cleanse(headers: &mut HeaderMap, token_was_for_us: bool) {
         .collect();
     for name in forged {
         headers.remove(name);
+    }
+}
+
+/// HTTP/2 clients send a cookie in crumbs, which have to be one field in HTTP/1.1 (RFC 9113,
+/// 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if crumbs.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, whole);
     }
 }
 
@@ -214,6 +239,31 @@ mod tests {
             true,
         );
         assert_eq!(left, ["accept"]);
+    }
+
+    #[test]
+    fn nothing_travels_that_replaces_the_judged_method_or_path() {
+        let left = cleansed(
+            &[
+                ("x-http-method-override", "DELETE"),
+                ("x_http_method_override", "DELETE"),
+                ("x-original-url", "/admin"),
+                ("x-rewrite-url", "/admin"),
+            ],
+            false,
+        );
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_field() {
+        let mut headers = HeaderMap::new();
+        for crumb in ["a=1", "b=2"] {
+            headers.append(header::COOKIE, HeaderValue::from_static(crumb));
+        }
+        cleanse(&mut headers, false);
+        let cookies: Vec<_> = headers.get_all(header::COOKIE).iter().collect();
+        assert_eq!(cookies, ["a=1; b=2"]);
     }
 
     #[test]

@@ -1,6 +1,15 @@
 //! Accepting connections: the lists, TLS, HTTP, and a drain at the end.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use audit::{ConnectionRecord, Event, Verdict};
 use http::Request;
@@ -90,6 +99,7 @@ impl Listener {
                         limits: self.limits,
                         peer,
                         drain: drain.clone(),
+                        asked: AtomicBool::new(false),
                     };
                     tokio::spawn(async move {
                         door.welcome(stream).await;
@@ -112,6 +122,8 @@ struct Door {
     limits: ListenerLimits,
     peer: SocketAddr,
     drain: Drain,
+    /// Whether a request has come.
+    asked: AtomicBool,
 }
 
 impl Door {
@@ -131,7 +143,9 @@ impl Door {
         };
         if let Err(error) = self.serve(stream).await {
             // What a peer breaks off is not worth a record; what it says wrongly is.
-            if error.is_parse() || error.is_timeout() {
+            // A kept connection that fell idle after an answer did nothing wrong either.
+            let silent = error.is_timeout() && !self.asked.load(Ordering::Relaxed);
+            if error.is_parse() || silent {
                 let reason = if error.is_parse() {
                     "http_malformed"
                 } else {
@@ -152,8 +166,9 @@ impl Door {
                 .unwrap_or("unknown"),
         };
         let http2 = session.alpn_protocol() == Some(b"h2");
-        let gateway = &self.gateway;
+        let (gateway, asked) = (&self.gateway, &self.asked);
         let service = service_fn(move |request: Request<Incoming>| {
+            asked.store(true, Ordering::Relaxed);
             let gateway = Arc::clone(gateway);
             async move { Ok::<_, Infallible>(handle(&gateway, connection, request).await) }
         });
