@@ -16,6 +16,7 @@ use ipnet::IpNet;
 
 use crate::{
     entry::{Entry, Names, claim, entry, extended},
+    feed::PrefixProblem,
     state::{Clock, Edit, Ending, State, StateError, Stored},
 };
 
@@ -39,6 +40,11 @@ pub(crate) enum ListError {
     OtherKind { list: String, trusted: bool },
     #[error("there are too many lists; at most {} can exist", ListId::MAX)]
     TooMany,
+    #[error("{prefix} {problem}")]
+    Prefix {
+        prefix: IpNet,
+        problem: PrefixProblem,
+    },
     #[error("nothing was changed: {0}")]
     Kernel(#[from] DatapathError),
     #[error("nothing was changed: {0}")]
@@ -78,6 +84,9 @@ impl Lists {
         let clock = Clock::now();
         let mut truth = Truth::default();
         let mut names = Names::default();
+        // `allow add` and `block add` must find their lists to be of their kind.
+        names.find_or_add(ALLOW, true)?;
+        names.find_or_add(MANUAL, false)?;
         let mut entries = HashMap::new();
         for (name, prefixes, is_trusted) in [
             (CONFIG_TRUSTED, trusted, true),

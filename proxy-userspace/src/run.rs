@@ -12,7 +12,7 @@ use datapath::{AttachmentMode, AttachmentOrigin, DatapathError, Host, Options};
 use gateway::{Gateway, Listener, SourceGate};
 use tokio::{
     runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     time,
 };
@@ -77,6 +77,11 @@ pub(crate) fn run(config_path: &Path) -> Result<(), RunError> {
 }
 
 async fn serve(config: Config) -> Result<(), RunError> {
+    // From here on a signal ends the daemon in order, however early it comes.
+    let mut stop_signals = StopSignals::new().map_err(|source| RunError::System {
+        what: "a signal handler",
+        source,
+    })?;
     // A host that can't run the kernel side is told so before anything is touched.
     if let Some(kernel) = config.kernel.as_ref().filter(|kernel| kernel.required) {
         Host::observe(&kernel.bpffs).check()?;
@@ -156,10 +161,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     );
     tracing::info!(listeners = addresses.join(", "), "portcullis is ready");
 
-    let signal = wait_for_signal().await.map_err(|source| RunError::System {
-        what: "a signal handler",
-        source,
-    })?;
+    let signal = stop_signals.next().await;
     note(
         &journal,
         "drain",
@@ -240,6 +242,7 @@ fn start_kernel(
         what: "randomness",
         source,
     })?;
+    let pins = config.pins.clone();
     let started = Host::observe(&config.bpffs).check().and_then(|()| {
         lists.start_kernel(Options {
             pins: config.pins,
@@ -255,11 +258,20 @@ fn start_kernel(
         }
         Err(error) if config.required => Err(error.into()),
         Err(error) => {
+            // What an earlier run attached is attached still, and drops by lists nobody changes.
+            let stale = match pins.interfaces().unwrap_or_default() {
+                guarded if guarded.is_empty() => String::new(),
+                guarded => format!(
+                    "; AN EARLIER RUN STILL DROPS ON {} BY ITS OWN LISTS: run `portcullis detach`",
+                    guarded.join(", ")
+                ),
+            };
+            let why = format!("{error}{stale}");
             tracing::error!(
-                "WORKING WITHOUT THE KERNEL SIDE: {error}; lists are enforced at accept only"
+                "WORKING WITHOUT THE KERNEL SIDE: {why}; lists are enforced at accept only"
             );
-            note(journal, "without_kernel", &error.to_string());
-            Ok(Some(error.to_string()))
+            note(journal, "without_kernel", &why);
+            Ok(Some(why))
         }
     }
 }
@@ -302,13 +314,26 @@ fn tell_attachments(datapath: &mut datapath::Datapath, journal: &Journal) {
     }
 }
 
-async fn wait_for_signal() -> io::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+/// SIGTERM and SIGINT.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 fn note(journal: &Journal, step: &str, detail: &str) {

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -10,6 +10,7 @@ use std::{
 
 use audit::{Event, Journal, ListRecord};
 use datapath::{AttachmentOrigin, Standing};
+use ipnet::IpNet;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream, unix::UCred},
@@ -22,7 +23,7 @@ use super::{
     Tested,
 };
 use crate::{
-    feed::parse_list,
+    feed::{parse_list, parse_prefix},
     lists::{Addition, ListError, Lists},
 };
 
@@ -34,6 +35,8 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub(crate) enum AdminError {
     #[error("can't make the admin socket {}: {source}; set admin.socket to a path that can be written", path.display())]
     Bind { path: PathBuf, source: io::Error },
+    #[error("{} exists and is no socket; it is left alone: set admin.socket to another path", path.display())]
+    NotASocket { path: PathBuf },
     #[error("another portcullis answers at {}; stop it first, or give this one an admin.socket of its own", path.display())]
     InUse { path: PathBuf },
 }
@@ -65,9 +68,15 @@ pub(crate) fn bind(path: &Path, for_others: bool) -> Result<UnixListener, AdminE
         builder.recursive(true).mode(0o755);
         builder.create(folder).map_err(failed)?;
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
+    match fs::symlink_metadata(path) {
+        // Left by a daemon that was killed.
+        Ok(facts) if facts.file_type().is_socket() => fs::remove_file(path).map_err(failed)?,
+        Ok(_) => {
+            return Err(AdminError::NotASocket {
+                path: path.to_path_buf(),
+            });
+        }
+        Err(_) => {}
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
     // Whoever gets through is asked for his uid all the same.
@@ -144,11 +153,12 @@ impl Admin {
                 ttl_ms,
                 reason,
             } => {
+                let prefixes = check_prefixes(&prefixes)?;
                 let addition = Addition {
                     list: &list,
                     trusted,
                     prefixes: &prefixes,
-                    ttl: ttl_ms.map(Duration::from_millis),
+                    ttl: ttl_ms.map(bounded_ttl),
                     reason,
                 };
                 let changed = self.lists.add(&addition)?;
@@ -158,6 +168,7 @@ impl Admin {
                 Ok(changed_of(changed, prefixes.len()))
             }
             Request::Remove { list, prefixes } => {
+                let prefixes = check_prefixes(&prefixes)?;
                 let changed = self.lists.remove(&list, &prefixes)?;
                 let removal = Addition {
                     list: &list,
@@ -196,7 +207,7 @@ impl Admin {
                     list: &list,
                     trusted: false,
                     prefixes: &prefixes,
-                    ttl: ttl_ms.map(Duration::from_millis),
+                    ttl: ttl_ms.map(bounded_ttl),
                     reason,
                 };
                 let changed = self.lists.add(&addition)?;
@@ -302,6 +313,26 @@ impl Admin {
             audit_failing: self.journal.is_failing(),
         })
     }
+}
+
+/// What the command line has checked is checked again: anybody may write to the socket who may
+/// use it.
+fn check_prefixes(prefixes: &[IpNet]) -> Result<Vec<IpNet>, ListError> {
+    prefixes
+        .iter()
+        .map(|prefix| {
+            parse_prefix(&prefix.to_string()).map_err(|problem| ListError::Prefix {
+                prefix: *prefix,
+                problem,
+            })
+        })
+        .collect()
+}
+
+/// A ban of a century is for good, and its end can still be written down (RFC 3339 ends in 9999).
+fn bounded_ttl(ttl_ms: u64) -> Duration {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+    Duration::from_millis(ttl_ms).min(CENTURY)
 }
 
 fn changed_of(changed: usize, asked: usize) -> Reply {

@@ -266,7 +266,19 @@ fn prove_kernel(prover: &mut Prover<'_>, written: &written::Kernel) -> KernelCon
         );
     }
     let existing = datapath::interface_names();
-    for interface in written.interfaces.as_ref() {
+    for (index, interface) in written.interfaces.as_ref().iter().enumerate() {
+        let earlier = written.interfaces.as_ref().iter().take(index);
+        if earlier
+            .map(Spanned::as_ref)
+            .any(|name| name == interface.as_ref())
+        {
+            prover.reject(
+                "kernel.interfaces",
+                interface.span(),
+                "is named twice",
+                "name each interface once",
+            );
+        }
         if !existing.contains(interface.as_ref()) {
             prover.reject(
                 "kernel.interfaces",

@@ -161,7 +161,7 @@ fn prove_route(
         name: written.name.as_ref().clone(),
         host: host?,
         path: match written.path_match.unwrap_or_default() {
-            written::PathMatch::Prefix => PathPattern::Prefix(path?),
+            written::PathMatch::Prefix => PathPattern::prefix(path?),
             written::PathMatch::Exact => PathPattern::Exact(path?),
         },
         methods,

@@ -1,9 +1,9 @@
 //! Writing the audit trail, and saying so when that fails.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -20,7 +20,7 @@ use crate::record::Event;
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
     /// The file could not be opened.
-    #[error("can't open the audit trail {}: {source}", path.display())]
+    #[error("can't open the audit trail {}: {source}; set audit.path to a file that can be written", path.display())]
     Open {
         /// The file.
         path: PathBuf,
@@ -73,6 +73,12 @@ impl Journal {
     /// [`AuditError::Open`].
     pub fn open(path: &Path) -> Result<Self, AuditError> {
         let open = || {
+            if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(folder)?;
+            }
             let mut file = OpenOptions::new()
                 .create(true)
                 .read(true)
