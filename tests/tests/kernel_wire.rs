@@ -108,37 +108,6 @@ fn a_trusted_address_passes_whatever_range_is_blocked() {
 }
 
 #[test]
-fn a_listed_source_is_dropped_inside_a_vlan() {
-    let name = "a_listed_source_is_dropped_inside_a_vlan";
-    if !kernel_or_skip(name) {
-        return;
-    }
-    let scene = scene();
-    let (edge, outside) = (&scene.wire.edge, &scene.wire.outside);
-    let tagged = "type vlan id 100";
-    if let Err(error) = edge.ip(&format!("link add link edge0 name edge0.100 {tagged}")) {
-        // `kernel_packets` runs tagged frames through the program on any kernel.
-        eprintln!("skipped {name}: this kernel has no 802.1Q: {error}");
-        return;
-    }
-    edge.ip("addr add 192.0.2.1/24 dev edge0.100")
-        .expect("an address");
-    edge.ip("link set edge0.100 up").expect("up");
-    outside
-        .ip(&format!("link add link out0 name out0.100 {tagged}"))
-        .expect("the other end");
-    for client in ["192.0.2.10", "192.0.2.20"] {
-        let add = format!("addr add {client}/24 dev out0.100");
-        outside.ip(&add).expect("an address");
-    }
-    outside.ip("link set out0.100 up").expect("up");
-    let daemon = scene.start().expect("a daemon");
-    daemon.ask(&["block", "add", "192.0.2.20"]).expect("added");
-    let got = volley(&scene, "192.0.2.1", ["192.0.2.10", "192.0.2.20"]).expect("traffic");
-    assert_eq!(got, [Passed, Dropped]);
-}
-
-#[test]
 fn a_source_over_its_rate_loses_the_rest_and_its_neighbour_nothing() {
     if !kernel_or_skip("a_source_over_its_rate_loses_the_rest_and_its_neighbour_nothing") {
         return;

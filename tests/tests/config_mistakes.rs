@@ -1,0 +1,231 @@
+//! Every mistake in a configuration is told with file, line, key, value and mend.
+
+use std::net::TcpListener;
+
+use portcullis_tests::{ground::Ground, pki::stray_key, run::Rigged};
+
+/// What is printed for a configuration with `from` written as `to`, and where `to` stands.
+fn printed(from: &str, to: &str) -> Rigged<(String, usize)> {
+    let ground = Ground::set()?.alter(from, to)?;
+    let printed = ground.refused_start()?;
+    let at = ground.text.find(to).unwrap_or_default();
+    Ok((printed, ground.text[..at].matches('\n').count() + 1))
+}
+
+/// Asserts that writing `to` for `from` is refused at `to`'s line with all of `words`.
+fn assert_told(from: &str, to: &str, words: &[&str]) -> Rigged<()> {
+    let (printed, line) = printed(from, to)?;
+    let place = format!("refused.toml:{line}: ");
+    assert!(printed.contains(&place), "{place}: {printed}");
+    for word in words {
+        assert!(printed.contains(word), "{word}: {printed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_unknown_key_is_told_with_the_known_ones() -> Rigged<()> {
+    assert_told(
+        "drain = \"5s\"",
+        "drian = \"5s\"",
+        &["drian = \"5s\"", "unknown key `drian`", "expected `drain`"],
+    )
+}
+
+#[test]
+fn a_missing_certificate_is_told_with_its_path() -> Rigged<()> {
+    assert_told(
+        "/server.pem\"",
+        "/nowhere.pem\"",
+        &[
+            "listener[0].certificate = \"",
+            "/nowhere.pem\": can't be read: No such file",
+            "check the path",
+        ],
+    )
+}
+
+#[test]
+fn a_file_without_a_certificate_is_told() -> Rigged<()> {
+    assert_told(
+        "/server.pem\"",
+        "/jwks.json\"",
+        &[
+            "listener[0].certificate",
+            "no certificate in it",
+            "then its chain",
+        ],
+    )
+}
+
+#[test]
+fn a_key_of_another_certificate_is_told() -> Rigged<()> {
+    let ground = Ground::set()?;
+    ground.scratch.write("stray.key", stray_key()?)?;
+    let ground = ground.alter("/server.key\"", "/stray.key\"")?;
+    let printed = ground.refused_start()?;
+    assert!(
+        printed.contains("refused.toml:4: listener[0].key"),
+        "{printed}"
+    );
+    let words = "the private key doesn't belong to the certificate; give the key that";
+    assert!(printed.contains(words), "{printed}");
+    Ok(())
+}
+
+#[test]
+fn an_unreadable_jwks_is_told() -> Rigged<()> {
+    assert_told(
+        "/jwks.json\"",
+        "/none.json\"",
+        &["issuer[0].jwks_file", "can't be read: No such file"],
+    )?;
+    assert_told(
+        "/jwks.json\"",
+        "/ca.pem\"",
+        &["issuer[0].jwks_file", "not a JSON Web Key Set", "{\"keys\""],
+    )
+}
+
+#[test]
+fn a_jwks_without_a_fitting_key_is_told_with_why() -> Rigged<()> {
+    let ground = Ground::set()?.alter("[\"ES256\"]", "[\"RS256\"]")?;
+    let printed = ground.refused_start()?;
+    let words = "no usable key in it: key key-1: its algorithm ES256 isn't one of the configured";
+    assert!(printed.contains(words), "{printed}");
+    Ok(())
+}
+
+#[test]
+fn a_shared_secret_algorithm_is_refused() -> Rigged<()> {
+    assert_told(
+        "[\"ES256\"]",
+        "[\"HS256\"]",
+        &["issuer[0].algorithms = [\"HS256\"]", "use some of RS256"],
+    )
+}
+
+#[test]
+fn a_route_without_upstream_is_told() -> Rigged<()> {
+    let ground = Ground::set()?.alter(
+        "methods = [\"GET\"]\nupstream = \"app\"",
+        "methods = [\"GET\"]",
+    )?;
+    let printed = ground.refused_start()?;
+    assert!(printed.contains("route[0].name = \"orders\""), "{printed}");
+    assert!(
+        printed.contains("the route has no upstream; add upstream"),
+        "{printed}"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_upstream_that_nobody_defined_is_told_with_those_that_exist() -> Rigged<()> {
+    assert_told(
+        "upstream = \"app\"",
+        "upstream = \"app2\"",
+        &[
+            "route[0].upstream = \"app2\"",
+            "no upstream has that name; use one of: app",
+        ],
+    )
+}
+
+#[test]
+fn a_duplicate_route_is_told_with_the_other() -> Rigged<()> {
+    assert_told(
+        "path = \"/files\"",
+        "path = \"/orders/\"",
+        &[
+            "route[1].path = \"/orders/\"",
+            "route \"orders\" answers",
+            "remove one",
+        ],
+    )
+}
+
+#[test]
+fn a_bad_cidr_is_told() -> Rigged<()> {
+    for (entry, problem) in [
+        ("10.0.0.0/33", "neither an address nor a CIDR"),
+        ("0.0.0.0/0", "too wide"),
+    ] {
+        let lists = format!("[lists]\nblocked = [\"{entry}\"]\n\n[audit]");
+        let ground = Ground::set()?.alter("[audit]", &lists)?;
+        let printed = ground.refused_start()?;
+        let place = format!("lists.blocked = \"{entry}\"");
+        assert!(
+            printed.contains(&place) && printed.contains(problem),
+            "{printed}"
+        );
+        assert!(printed.contains("write it like"), "{printed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_unknown_interface_is_told_with_those_that_exist() -> Rigged<()> {
+    let ground =
+        Ground::set()?.alter("[audit]", "[kernel]\ninterfaces = [\"eth99\"]\n\n[audit]")?;
+    let printed = ground.refused_start()?;
+    assert!(
+        printed.contains("kernel.interfaces = \"eth99\""),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("no such network interface; this host has: "),
+        "{printed}"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_interface_named_twice_is_told() -> Rigged<()> {
+    let twice = "[kernel]\ninterfaces = [\"lo\", \"lo\"]\n\n[audit]";
+    let printed = Ground::set()?.alter("[audit]", twice)?.refused_start()?;
+    assert!(
+        printed.contains("kernel.interfaces = \"lo\": is named twice"),
+        "{printed}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_port_in_use_is_told() -> Rigged<()> {
+    let holder = TcpListener::bind(("127.0.0.1", 0))?;
+    let taken = format!("address = \"{}\"", holder.local_addr()?);
+    assert_told(
+        "address = \"127.0.0.1:0\"",
+        &taken,
+        &[
+            &format!("listener[0].{taken}"),
+            "the port is in use",
+            "ss -ltnp",
+        ],
+    )
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_the_file() -> Rigged<()> {
+    let ground = Ground::set()?
+        .alter("drain = \"5s\"", "drain = \"soon\"")?
+        .alter("/server.pem\"", "/nowhere.pem\"")?;
+    let printed = ground.refused_start()?;
+    let first = printed.find("listener[0].certificate");
+    let second = printed.find("shutdown.drain = \"soon\"");
+    assert!(first.is_some() && first < second, "{printed}");
+    Ok(())
+}
+
+#[test]
+fn an_admin_socket_path_that_is_a_file_is_left_alone() -> Rigged<()> {
+    let ground = Ground::set()?.alter("/admin.sock\"", "/ca.pem\"")?;
+    let printed = ground.refused_start()?;
+    assert!(
+        printed.contains("exists and is no socket; it is left alone"),
+        "{printed}"
+    );
+    assert!(ground.scratch.join("ca.pem").exists());
+    Ok(())
+}
