@@ -230,7 +230,8 @@ fn no_packet_of_a_listed_source_slips_through_five_restarts() {
     if !kernel_or_skip("no_packet_of_a_listed_source_slips_through_five_restarts") {
         return;
     }
-    const PROBED: Duration = Duration::from_secs(8);
+    // Long enough for five restarts on a busy machine: it is a premise, not a measurement.
+    const PROBED: Duration = Duration::from_secs(20);
     let scene = scene();
     let mut daemon = scene.start().expect("a daemon");
     daemon.ask(&["block", "add", BOB]).expect("added");
