@@ -36,6 +36,14 @@ pub struct SceneLimits {
     pub source_burst: u64,
 }
 
+impl SceneLimits {
+    /// Sources may send as fast as they can.
+    pub const NONE: Self = Self {
+        source_rate: 0,
+        source_burst: 0,
+    };
+}
+
 /// Everything but a running daemon.
 // Fields drop in their order: what runs inside goes before what it runs in.
 pub struct Scene {

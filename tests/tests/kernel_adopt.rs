@@ -19,13 +19,8 @@ use portcullis_tests::{
 };
 use proxy_common::Settings;
 
-const NO_LIMIT: SceneLimits = SceneLimits {
-    source_rate: 0,
-    source_burst: 0,
-};
-
 fn scene() -> Scene {
-    Scene::set(&unique_name(), NO_LIMIT).expect("a scene")
+    Scene::set(&unique_name(), SceneLimits::NONE).expect("a scene")
 }
 
 fn link(scene: &Scene) -> u32 {

@@ -18,17 +18,13 @@ use portcullis_tests::{
     xdp::{link_id, xdp_on},
 };
 
-const NO_LIMIT: SceneLimits = SceneLimits {
-    source_rate: 0,
-    source_burst: 0,
-};
 /// The guarded host on the second wire, and two clients there.
 const EDGE_2: &str = "198.51.100.1";
 const CAROL: &str = "198.51.100.10";
 const DAVE: &str = "198.51.100.20";
 
 fn scene() -> Scene {
-    Scene::set(&unique_name(), NO_LIMIT).expect("a scene")
+    Scene::set(&unique_name(), SceneLimits::NONE).expect("a scene")
 }
 
 /// Lays a second wire between the two hosts; its end in the edge gets this name.

@@ -22,15 +22,11 @@ use portcullis_tests::{
 };
 use proxy_common::Cell;
 
-const NO_LIMIT: SceneLimits = SceneLimits {
-    source_rate: 0,
-    source_burst: 0,
-};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A scene whose outside host owns all of 10.9.0.0/16.
 fn scene() -> Scene {
-    let scene = Scene::set(&unique_name(), NO_LIMIT).expect("a scene");
+    let scene = Scene::set(&unique_name(), SceneLimits::NONE).expect("a scene");
     let outside = &scene.wire.outside;
     outside
         .ip("route add local 10.9.0.0/16 dev lo")

@@ -12,15 +12,11 @@ use portcullis_tests::{
     xdp::xdp_on,
 };
 
-const NO_LIMIT: SceneLimits = SceneLimits {
-    source_rate: 0,
-    source_burst: 0,
-};
 /// Nobody.
 const UID: &str = "65534";
 
 fn scene() -> Scene {
-    Scene::set(&unique_name(), NO_LIMIT).expect("a scene")
+    Scene::set(&unique_name(), SceneLimits::NONE).expect("a scene")
 }
 
 /// `portcullis` on the guarded host as root.

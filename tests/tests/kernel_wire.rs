@@ -14,16 +14,12 @@ use portcullis_tests::{
     },
 };
 
-const NO_LIMIT: SceneLimits = SceneLimits {
-    source_rate: 0,
-    source_burst: 0,
-};
 const EDGE_V6: &str = "2001:db8::1";
 const ALICE_V6: &str = "2001:db8::10";
 const BOB_V6: &str = "2001:db8::20";
 
 fn scene() -> Scene {
-    Scene::set(&unique_name(), NO_LIMIT).expect("a scene")
+    Scene::set(&unique_name(), SceneLimits::NONE).expect("a scene")
 }
 
 /// Gives both ends IPv6 addresses, without the seconds that duplicate detection takes.

@@ -44,11 +44,7 @@ fn bench() -> Rigged<()> {
     if let Some(why) = why_no_kernel() {
         return Err(RigError(why.to_owned()));
     }
-    let unlimited = SceneLimits {
-        source_rate: 0,
-        source_burst: 0,
-    };
-    let scene = Scene::set(&unique_name(), unlimited)?;
+    let scene = Scene::set(&unique_name(), SceneLimits::NONE)?;
     let daemon = scene.start()?;
     let counters =
         PinnedCounters::open(&scene.pins).map_err(|error| RigError(error.to_string()))?;

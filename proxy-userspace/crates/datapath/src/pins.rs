@@ -33,7 +33,10 @@ pub(crate) enum Adoption {
     /// Nothing is pinned.
     Nothing,
     /// Every map is pinned, of the right shape and ABI version.
-    Adoptable,
+    Adoptable {
+        /// Key of the limiter's hash that the earlier run drew.
+        hash_key: [u64; 2],
+    },
     /// Something differs; the text says what.
     Incompatible(String),
 }
@@ -124,7 +127,9 @@ impl Pins {
                 settings.abi_version
             )));
         }
-        Ok(Adoption::Adoptable)
+        Ok(Adoption::Adoptable {
+            hash_key: settings.hash_key,
+        })
     }
 
     /// Removes every pin, links first: from then on nothing is dropped.

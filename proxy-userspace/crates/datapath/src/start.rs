@@ -241,14 +241,7 @@ fn despite_signals(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result
 /// Makes the pin directory fit for loading; returns the hash key of the run that is adopted.
 fn prepare_pins(pins: &Pins, object: &Object) -> Result<Option<[u64; 2]>, DatapathError> {
     match pins.adoption(object)? {
-        Adoption::Adoptable => {
-            let settings = MapData::from_pin(pins.map("SETTINGS"))
-                .and_then(aya::maps::Map::from_map_data)
-                .and_then(Array::<MapData, Settings>::try_from)
-                .and_then(|settings| settings.get(&0, 0))
-                .while_trying_to("read the pinned settings")?;
-            return Ok(Some(settings.hash_key));
-        }
+        Adoption::Adoptable { hash_key } => return Ok(Some(hash_key)),
         Adoption::Nothing => {}
         Adoption::Incompatible(difference) => {
             if !pins.interfaces()?.is_empty() {
