@@ -1,5 +1,6 @@
 //! Portcullis's build automation: `cargo xtask --help`.
 
+mod counts;
 mod ebpf;
 mod failure;
 mod lint;

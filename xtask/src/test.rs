@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::{
+    counts::Counts,
     ebpf,
     failure::Failure,
     product,
@@ -32,14 +33,6 @@ pub(crate) struct Suites {
 struct Targets {
     host: Vec<String>,
     kernel: Vec<String>,
-}
-
-/// What test programs reported, added up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
 }
 
 /// `cargo xtask test`. The last line of stdout is `N passed, N failed, N skipped`.
@@ -85,10 +78,7 @@ pub(crate) fn test(tree: &Tree, suites: Suites, filter: &[String]) -> Result<(),
     for complaint in &complaints {
         eprintln!("xtask: {complaint}");
     }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        counts.passed, counts.failed, counts.skipped
-    );
+    println!("{counts}");
     if complaints.is_empty() {
         Ok(())
     } else {
@@ -144,59 +134,6 @@ impl Targets {
     }
 }
 
-impl Counts {
-    /// Adds libtest's closing line, which libtest-mimic writes alike:
-    /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
-    fn add_line(&mut self, line: &str) {
-        let Some((_, figures)) = line
-            .strip_prefix("test result: ")
-            .and_then(|l| l.split_once(". "))
-        else {
-            return;
-        };
-        for figure in figures.split("; ") {
-            let Some((number, word)) = figure.trim().split_once(' ') else {
-                continue;
-            };
-            let Ok(number) = number.parse::<u64>() else {
-                continue;
-            };
-            match word {
-                "passed" => self.passed += number,
-                "failed" => self.failed += number,
-                "ignored" => self.skipped += number,
-                _ => {}
-            }
-        }
-    }
-
-    /// A test that found it couldn't run returned early: to libtest it passed.
-    fn with_skip_log(mut self, lines: usize) -> Self {
-        let lines = lines as u64;
-        self.passed = self.passed.saturating_sub(lines);
-        self.skipped += lines;
-        self
-    }
-
-    /// Why these counts aren't good enough.
-    fn complaints(self, kernel_required: bool) -> Vec<String> {
-        let mut complaints = Vec::new();
-        if self.failed > 0 {
-            complaints.push(format!("failed tests: {}", self.failed));
-        }
-        if self.passed + self.failed == 0 {
-            complaints.push("not one test ran".to_owned());
-        }
-        if kernel_required && self.skipped > 0 {
-            complaints.push(format!(
-                "skipped tests with REQUIRE_KERNEL=1: {}",
-                self.skipped
-            ));
-        }
-        complaints
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -207,78 +144,6 @@ mod tests {
         host: true,
         kernel: true,
     };
-
-    fn counted(lines: &[&str]) -> Counts {
-        let mut counts = Counts::default();
-        lines.iter().for_each(|line| counts.add_line(line));
-        counts
-    }
-
-    #[test]
-    fn adds_up_the_closing_lines_of_several_programs() {
-        let counts = counted(&[
-            "running 3 tests",
-            "test a ... ok",
-            "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.02s",
-            "test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
-        ]);
-        assert_eq!(
-            counts,
-            Counts {
-                passed: 7,
-                failed: 2,
-                skipped: 1
-            }
-        );
-    }
-
-    #[test]
-    fn ignores_a_test_that_prints_figures() {
-        assert_eq!(
-            counted(&["3 passed; 4 failed", "result: ok. 9 passed;"]),
-            Counts::default()
-        );
-    }
-
-    #[test]
-    fn a_logged_skip_is_not_a_pass() {
-        let counts = counted(&["test result: ok. 5 passed; 0 failed; 0 ignored;"]).with_skip_log(2);
-        assert_eq!(
-            counts,
-            Counts {
-                passed: 3,
-                failed: 0,
-                skipped: 2
-            }
-        );
-    }
-
-    #[test]
-    fn a_skip_is_a_failure_only_where_the_kernel_is_required() {
-        let counts = Counts {
-            passed: 1,
-            failed: 0,
-            skipped: 1,
-        };
-        assert!(counts.complaints(false).is_empty());
-        assert_eq!(
-            counts.complaints(true),
-            ["skipped tests with REQUIRE_KERNEL=1: 1"]
-        );
-    }
-
-    #[test]
-    fn a_run_without_a_test_is_a_failure() {
-        assert_eq!(Counts::default().complaints(false), ["not one test ran"]);
-        assert_eq!(
-            Counts {
-                failed: 1,
-                ..Counts::default()
-            }
-            .complaints(false),
-            ["failed tests: 1"]
-        );
-    }
 
     #[test]
     fn only_the_rigs_kernel_targets_are_kernel_suites() {
