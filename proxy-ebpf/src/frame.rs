@@ -43,7 +43,7 @@ impl Frame<'_> {
         if offset > MAX_OFFSET {
             return None;
         }
-        let start = self.start + offset;
+        let start = self.start + machine::masked(offset);
         (start + N <= self.end).then_some(start)
     }
 }

@@ -59,6 +59,18 @@ pub(crate) fn opaque(pointer: usize) -> usize {
     pointer as usize
 }
 
+/// An offset below 0x8000, in a form that the verifier sees to be one.
+///
+/// The compiler may compare one copy of a value and use another that it spilled before; Linux
+/// before 6.8 doesn't know that they are one, and refuses the pointer made from the second.
+#[inline(always)]
+pub(crate) fn masked(offset: usize) -> usize {
+    let mut offset = offset as u64;
+    // SAFETY: an instruction on a register of its own.
+    unsafe { core::arch::asm!("{0} &= 32767", inout(reg) offset, options(pure, nomem, nostack)) };
+    offset as usize
+}
+
 /// One load of a word at any alignment, as eBPF defines it (RFC 9669, 5.2).
 ///
 /// `read_unaligned` would become one load a byte, because LLVM holds unaligned loads to be
