@@ -1,9 +1,11 @@
 //! Two hosts on one machine: network namespaces with a veth pair between them.
 
-use std::{path::PathBuf, process::Command};
+use std::{fs::File, os::fd::AsFd as _, path::PathBuf, process::Command, thread};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{
-    run::{Rigged, run},
+    run::{RigError, Rigged, run},
     scratch::unique_name,
 };
 
@@ -49,6 +51,22 @@ impl Namespace {
             .arg("--")
             .arg(program.into());
         command
+    }
+
+    /// Does some work on a thread in it: a socket made there stays there.
+    ///
+    /// # Errors
+    /// When the namespace can't be entered, or the work panics.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Rigged<T> {
+        let door = File::open(format!("/run/netns/{}", self.name))?;
+        let enter = || move_into_link_name_space(door.as_fd(), Some(LinkNameSpaceType::Network));
+        // A thread of its own: the caller's stays where it is.
+        let done = thread::scope(|scope| {
+            let inside = scope.spawn(|| enter().map(|()| work()));
+            inside.join()
+        });
+        let done = done.map_err(|_| RigError(format!("the work in {} panicked", self.name)))?;
+        done.map_err(|error| RigError(format!("entering {}: {error}", self.name)))
     }
 
     /// Runs `ip` in it, the words split at blanks.
