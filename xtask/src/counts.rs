@@ -36,6 +36,13 @@ impl Counts {
         }
     }
 
+    /// Adds what other programs reported.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+
     /// A test that found it couldn't run returned early: to libtest it passed.
     pub(crate) fn with_skip_log(mut self, lines: usize) -> Self {
         let lines = lines as u64;

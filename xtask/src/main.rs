@@ -11,6 +11,7 @@ mod run;
 mod setup;
 mod test;
 mod tree;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,15 @@ enum Command {
     Lint,
     /// Run the host suites (no root) and the kernel suites (root)
     Test(TestArgs),
+    /// Run the kernel suites on Debian's kernels, in virtual machines without KVM
+    Vm {
+        /// Only this one; both without it
+        #[arg(long)]
+        kernel: Option<vm::Series>,
+        /// Handed to the test programs: a filter on names, or libtest's own options
+        #[arg(last = true)]
+        filter: Vec<String>,
+    },
     /// Show the main job in namespaces of its own (root)
     Demo {
         /// Leave it running and print commands to try
@@ -111,6 +121,7 @@ fn act(command: Command) -> Result<(), Failure> {
             },
             &filter,
         ),
+        Command::Vm { kernel, filter } => vm::vm(&tree, kernel, &filter),
         Command::Demo { keep } => {
             let args = keep.then(|| "--keep".to_owned());
             product::become_rig(&tree, false, "demo", args.into_iter().collect())

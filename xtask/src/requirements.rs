@@ -16,6 +16,8 @@ pub(crate) enum Need {
     LinkerBuild,
     /// Run namespaces, upstreams and clients: kernel suites, demo, benchmark.
     Rig,
+    /// Run the kernel suites on other kernels, in virtual machines.
+    Vm,
 }
 
 /// How to see that a requirement is met.
@@ -75,7 +77,7 @@ const fn row(
 pub(crate) const ALL: &[Requirement] = {
     use Find::{BpfCompiler, BpfLinker, Path, Program};
     use Install::Debian;
-    use Need::{Ebpf, Host, LinkerBuild, Rig};
+    use Need::{Ebpf, Host, LinkerBuild, Rig, Vm};
     &[
         row(
             "cc",
@@ -195,6 +197,34 @@ pub(crate) const ALL: &[Requirement] = {
             Rig,
             Program("ps", "--version"),
             Debian(&["procps"]),
+        ),
+        row(
+            "qemu",
+            "start other kernels",
+            Vm,
+            Program("qemu-system-x86_64", "--version"),
+            Debian(&["qemu-system-x86"]),
+        ),
+        row(
+            "busybox",
+            "be all programs of a virtual machine",
+            Vm,
+            Program("busybox", "--help"),
+            Debian(&["busybox-static"]),
+        ),
+        row(
+            "ip for machines",
+            "make namespaces and veth pairs there",
+            Vm,
+            Program("ip", "-V"),
+            Debian(&["iproute2"]),
+        ),
+        row(
+            "xz",
+            "unpack kernel modules",
+            Vm,
+            Program("xz", "--version"),
+            Debian(&["xz-utils"]),
         ),
     ]
 };

@@ -84,14 +84,20 @@ impl Invocation {
         Err(Failure::new(format!("`{self}` failed ({status})")))
     }
 
-    /// Runs and gives back stdout; stderr reaches the terminal.
+    /// Runs and gives back stdout as text; stderr reaches the terminal.
     pub(crate) fn capture(&self) -> Result<String, Failure> {
+        let bytes = self.capture_bytes()?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Runs and gives back stdout; stderr reaches the terminal.
+    pub(crate) fn capture_bytes(&self) -> Result<Vec<u8>, Failure> {
         let output = self.command().stderr(Stdio::inherit()).output();
         let output = output.map_err(|e| self.no_start(&e))?;
         if !output.status.success() {
             return Err(Failure::new(format!("`{self}` failed ({})", output.status)));
         }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        Ok(output.stdout)
     }
 
     /// Runs in silence; stdout followed by stderr when it succeeds.
