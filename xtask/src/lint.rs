@@ -24,13 +24,15 @@ pub(crate) fn lint(tree: &Tree) -> Result<(), Failure> {
     setup::ensure(tree, &[Need::Host])?;
     ensure_components()?;
     ensure_machete(tree)?;
-    let checks: [(&str, &dyn Fn() -> Verdict); 10] = [
+    let checks: [(&str, &dyn Fn() -> Verdict); 12] = [
         ("rustfmt", &|| ran(&fmt().dir(&tree.root))),
         ("rustfmt, eBPF", &|| ran(&fmt().dir(&tree.ebpf()))),
+        ("rustfmt, fuzz", &|| ran(&fmt().dir(&tree.fuzz()))),
         ("clippy", &|| {
             ran(&clippy(&["--workspace", "--all-targets"]).dir(&tree.root))
         }),
         ("clippy, eBPF", &|| ran(&clippy_ebpf(tree))),
+        ("clippy, fuzz", &|| ran(&clippy_fuzz(tree))),
         ("dependency edges", &|| edges(tree)),
         ("eBPF stages", &|| sources::stages(&tree.ebpf().join("src"))),
         ("unused dependencies", &|| ran(&machete(tree))),
@@ -87,6 +89,12 @@ fn clippy_ebpf(tree: &Tree) -> Invocation {
         .dir(&tree.ebpf())
 }
 
+/// Apart from the instrumented build, and without libFuzzer, which takes a C++ compiler.
+fn clippy_fuzz(tree: &Tree) -> Invocation {
+    let scratch = tree.target.join("fuzz-lint");
+    clippy(&["--target-dir", &scratch.to_string_lossy()]).dir(&tree.fuzz())
+}
+
 fn machete(tree: &Tree) -> Invocation {
     Invocation::new(tree.tool("cargo-machete"))
         .args(["--skip-target-dir"])
@@ -100,7 +108,7 @@ fn ran(tool: &Invocation) -> Verdict {
 
 fn edges(tree: &Tree) -> Verdict {
     let mut complaints = Vec::new();
-    for dir in [tree.root.clone(), tree.ebpf()] {
+    for dir in tree.workspaces() {
         complaints.extend(edges::check(&metadata(&dir, &["--no-deps"])?));
     }
     Ok(complaints)
@@ -108,7 +116,7 @@ fn edges(tree: &Tree) -> Verdict {
 
 fn licences(tree: &Tree) -> Verdict {
     let mut complaints = Vec::new();
-    for dir in [tree.root.clone(), tree.ebpf()] {
+    for dir in tree.workspaces() {
         complaints.extend(licences::check(&metadata(&dir, &[])?));
     }
     complaints.sort();

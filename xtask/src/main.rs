@@ -3,6 +3,7 @@
 mod counts;
 mod ebpf;
 mod failure;
+mod fuzz;
 mod lint;
 mod plan;
 mod product;
@@ -52,6 +53,12 @@ enum Command {
         /// Handed to the test programs: a filter on names, or libtest's own options
         #[arg(last = true)]
         filter: Vec<String>,
+    },
+    /// Look for frames that our packet parser and a second one read differently
+    Fuzz {
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
     },
     /// Show the main job in namespaces of its own (root)
     Demo {
@@ -122,6 +129,7 @@ fn act(command: Command) -> Result<(), Failure> {
             &filter,
         ),
         Command::Vm { kernel, filter } => vm::vm(&tree, kernel, &filter),
+        Command::Fuzz { seconds } => fuzz::fuzz(&tree, seconds),
         Command::Demo { keep } => {
             let args = keep.then(|| "--keep".to_owned());
             product::become_rig(&tree, false, "demo", args.into_iter().collect())

@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Rig,
     /// Run the kernel suites on other kernels, in virtual machines.
     Vm,
+    /// Build fuzz targets.
+    Fuzz,
 }
 
 /// How to see that a requirement is met.
@@ -77,7 +79,7 @@ const fn row(
 pub(crate) const ALL: &[Requirement] = {
     use Find::{BpfCompiler, BpfLinker, Path, Program};
     use Install::Debian;
-    use Need::{Ebpf, Host, LinkerBuild, Rig, Vm};
+    use Need::{Ebpf, Fuzz, Host, LinkerBuild, Rig, Vm};
     &[
         row(
             "cc",
@@ -225,6 +227,13 @@ pub(crate) const ALL: &[Requirement] = {
             Vm,
             Program("xz", "--version"),
             Debian(&["xz-utils"]),
+        ),
+        row(
+            "c++ for fuzzing",
+            "build libFuzzer",
+            Fuzz,
+            Program("c++", "--version"),
+            Debian(&["g++"]),
         ),
     ]
 };

@@ -17,7 +17,7 @@ type Found = String;
 /// `cargo xtask setup`: reports on every requirement and brings what is missing; with
 /// `check`, only says what is missing and how to bring it.
 pub(crate) fn setup(tree: &Tree, check: bool) -> Result<(), Failure> {
-    let needs = [Need::Host, Need::Ebpf, Need::Rig, Need::Vm];
+    let needs = [Need::Host, Need::Ebpf, Need::Rig, Need::Vm, Need::Fuzz];
     let survey = survey(tree, &needs);
     for (requirement, found) in &survey {
         tell(requirement, found.as_deref().unwrap_or("MISSING"));

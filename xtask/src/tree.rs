@@ -34,6 +34,16 @@ impl Tree {
         self.root.join("proxy-ebpf")
     }
 
+    /// The workspace of the fuzz targets.
+    pub(crate) fn fuzz(&self) -> PathBuf {
+        self.root.join("fuzz")
+    }
+
+    /// Every workspace of ours.
+    pub(crate) fn workspaces(&self) -> [PathBuf; 3] {
+        [self.root.clone(), self.ebpf(), self.fuzz()]
+    }
+
     /// Where tools built for this workspace live, so that nothing goes into a user's home.
     pub(crate) fn tools(&self) -> PathBuf {
         self.target.join("tools")

@@ -16,7 +16,7 @@ const BANNED: &[(&str, &str)] = &[
 /// turns on, ring among them.
 pub(super) fn check(tree: &Tree) -> Result<Vec<String>, Failure> {
     let mut complaints = Vec::new();
-    for dir in [tree.root.clone(), tree.ebpf()] {
+    for dir in tree.workspaces() {
         let list = [
             "tree",
             "--locked",

@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["policy", "gateway", "datapath", "audit", "proxy-common"],
     ),
     ("proxy-ebpf", &["proxy-common"]),
+    ("portcullis-fuzz", &["proxy-common"]),
     (
         "portcullis-tests",
         &["proxy-common", "datapath", "audit", "policy"],

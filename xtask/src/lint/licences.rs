@@ -13,6 +13,7 @@ const ALLOWED: &[&str] = &[
     "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
+    "NCSA",
     "OpenSSL",
     "Unicode-3.0",
     "Unlicense",
