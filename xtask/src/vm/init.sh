@@ -31,7 +31,7 @@ mount -t bpf bpf /sys/fs/bpf
 say up "$(uname -r)"
 
 # A machine whose xtask is gone must end too.
-(sleep "$(cat /vm/limit_seconds)" && say overdue && poweroff -f) &
+(sleep "$(cat /vm/limit_seconds)" && echo && say overdue && sleep 1 && poweroff -f) &
 
 while read -r module; do
     insmod "/vm/modules/$module.ko" || say broken "module $module was refused"
@@ -51,7 +51,10 @@ for suite in /vm/suites/*; do
     name=${suite##*/}
     say begin "$name"
     "$suite" --test-threads=1 --color=never "$@"
-    say end "$name" $?
+    status=$?
+    # One that died may have left a line unfinished.
+    echo
+    say end "$name" "$status"
 done
 
 while read -r skip; do
