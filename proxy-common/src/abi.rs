@@ -3,71 +3,81 @@
 //! Every integer is in the host's byte order, which both sides share; addresses are in network
 //! byte order. A change of any layout or meaning here raises [`ABI_VERSION`].
 
-use crate::gcra::Gcra;
+use crate::{
+    gcra::Gcra,
+    limit::{Limit, LimitSetting},
+    table::LINE_WORDS,
+};
 
-/// Version of everything in this module, [`crate::Reason`] and the map names.
+/// Version of everything in this module, of [`crate::table`], [`crate::Reason`] and the map names.
 ///
 /// A daemon adopts pinned maps only when they carry the same version.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
-/// Most prefixes a trie holds, for each of IPv4 and IPv6. Tries grow as they fill (they can't be
-/// preallocated), so an unused one costs nothing.
-pub const MAX_PREFIXES: u32 = 4_000_000;
+/// Places of the `LISTS` map, an array of tables (see [`crate::table`]).
+pub const LISTS_V4: u32 = 0;
+/// See [`LISTS_V4`].
+pub const LISTS_V6: u32 = 1;
+/// Tables that `LISTS` holds.
+pub const LISTS_LEN: usize = 2;
 
-/// Lines of the limiter's table: 2¹⁵ lines of eight buckets make 2 MiB. Must be a power of two.
-pub const RATE_LINES: u32 = 1 << 15;
+/// Flags of each table: `BPF_F_MMAPABLE` (Linux 5.5), because the daemon writes a million cells
+/// through a mapping, and `BPF_F_INNER_MAP` (Linux 5.10), because tables differ in size.
+pub const TABLE_FLAGS: u32 = 1 << 10 | 1 << 12;
 
-/// Buckets in one line: eight times eight bytes fill a cache line, so that both buckets of a
-/// source cost one miss.
-pub const RATE_LINE_BUCKETS: usize = 8;
+/// Buckets of each limit: 1 MiB. A source owns two, picked by a keyed hash. With a thousand
+/// sources over their limits a newcomer shares both of his with probability (2,000 / 2¹⁷)², one
+/// in 4,300. Must be a power of two.
+pub const RATE_BUCKETS: u32 = 1 << 17;
 
 /// Bytes of the ring buffer that carries drop samples to the daemon.
 pub const SAMPLE_RING_BYTES: u32 = 256 * 1024;
 
-/// What the longest matching prefix says about a source.
-///
-/// Userspace compiles overlapping lists down to this: a cell already holds what *all* the
-/// prefixes that cover its addresses add up to, so one look-up is the whole answer.
-/// `until_ns` is split in two because the kernel places a trie's value right behind a four-byte
-/// key, where a `u64` would be misaligned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// One line of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Line(pub [u64; LINE_WORDS]);
+
+/// By which of its first bits a source is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Cell {
-    /// [`Cell::TRUSTED`] or [`Cell::BLOCKED`]; trusted wins when both are set.
-    pub flags: u32,
-    until_ns_low: u32,
-    until_ns_high: u32,
+pub struct KeyLengths {
+    /// Ones where an IPv6 address counts, upper half first.
+    pub mask_v6: [u64; 2],
+    /// Ones where an IPv4 address counts.
+    pub mask_v4: u32,
+    /// Always zero; fills the struct to a multiple of eight bytes.
+    pub reserved: u32,
 }
 
-impl Cell {
-    /// Set on a trusted prefix.
-    pub const TRUSTED: u32 = 1;
-    /// Set on a blocked or banned prefix.
-    pub const BLOCKED: u32 = 2;
-
-    /// A trusted prefix.
-    pub const fn trusted() -> Self {
-        Self::new(Self::TRUSTED, 0)
-    }
-
-    /// A prefix blocked until `CLOCK_BOOTTIME` reads `until_ns`, or for good when that is 0.
-    pub const fn blocked(until_ns: u64) -> Self {
-        Self::new(Self::BLOCKED, until_ns)
-    }
-
-    const fn new(flags: u32, until_ns: u64) -> Self {
+impl KeyLengths {
+    /// Counts by the first `v4` (0 to 32) and `v6` (0 to 128) bits.
+    pub const fn new(v4: u32, v6: u32) -> Self {
+        let v6 = match v6 {
+            0 => 0,
+            v6 => u128::MAX << (128 - v6),
+        };
         Self {
-            flags,
-            until_ns_low: until_ns as u32,
-            until_ns_high: (until_ns >> 32) as u32,
+            mask_v6: [(v6 >> 64) as u64, v6 as u64],
+            mask_v4: match v4 {
+                0 => 0,
+                v4 => u32::MAX << (32 - v4),
+            },
+            reserved: 0,
         }
     }
+}
 
-    /// When the block ends, in nanoseconds of `CLOCK_BOOTTIME`; 0 means never.
-    #[inline(always)]
-    pub const fn until_ns(&self) -> u64 {
-        (self.until_ns_high as u64) << 32 | self.until_ns_low as u64
-    }
+/// Which packets the lists judge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Scope {
+    /// All that come in.
+    #[default]
+    All = 0,
+    /// TCP only by the segment that opens a connection, so that replies from a listed address to
+    /// the host's own connections still arrive; everything else as under [`Scope::All`].
+    NewInboundOnly = 1,
 }
 
 /// What the daemon tells the program; the only entry of the `SETTINGS` map.
@@ -76,14 +86,32 @@ impl Cell {
 pub struct Settings {
     /// [`ABI_VERSION`] of the daemon that made the maps.
     pub abi_version: u32,
-    /// Always zero; keeps the next field on its natural alignment without hidden padding.
-    pub reserved: u32,
+    /// [`Scope`] as its discriminant.
+    pub scope: u32,
     /// Key of the hash that picks rate buckets; drawn when the maps are made, then kept.
     pub hash_key: [u64; 2],
-    /// Packets a source (IPv4 /32, IPv6 /64) may send.
-    pub source_rate: Gcra,
+    /// How sources are told apart.
+    pub source_key: KeyLengths,
+    /// How aggregates are told apart.
+    pub aggregate_key: KeyLengths,
     /// Drop samples a CPU may put into the ring.
     pub sample_rate: Gcra,
+    /// Bit `n` says that the limit with discriminant `n` is on.
+    pub limits_on: u32,
+    /// Always zero; keeps the next field on its natural alignment without hidden padding.
+    pub reserved: u32,
+    /// By discriminant of [`Limit`].
+    pub limits: [LimitSetting; Limit::COUNT],
+}
+
+/// Whose packets the traced program tells of; the only entry of the `TRACE_TARGET` map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct TraceTarget {
+    /// Halves of an IPv6 address, IPv4 as v4-mapped.
+    pub address: [u64; 2],
+    /// Ones where the address counts.
+    pub mask: [u64; 2],
 }
 
 /// Packets and bytes of one reason on one CPU.
@@ -94,14 +122,6 @@ pub struct Counter {
     pub packets: u64,
     /// Their bytes, from the Ethernet header on.
     pub bytes: u64,
-}
-
-/// One line of the limiter's table: the theoretical arrival times of eight buckets.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(8))]
-pub struct RateLine {
-    /// See [`Gcra::admit`].
-    pub tat_ns: [u64; RATE_LINE_BUCKETS],
 }
 
 /// One dropped packet, as the ring buffer carries it.
@@ -119,16 +139,18 @@ pub struct DropSample {
     pub ifindex: u32,
     /// Length of the frame in bytes.
     pub frame_bytes: u32,
-    /// Always zero; fills the struct to a multiple of eight bytes.
-    pub reserved: u32,
+    /// 1 when its list or limit only watches: the packet passed.
+    pub monitored: u32,
 }
 
-const _: () = assert!(size_of::<Cell>() == 12);
-const _: () = assert!(size_of::<Settings>() == 56);
+const _: () = assert!(size_of::<Line>() == 64);
+const _: () = assert!(size_of::<KeyLengths>() == 24);
+const _: () = assert!(size_of::<LimitSetting>() == 24);
+const _: () = assert!(size_of::<Settings>() == 96 + 24 * Limit::COUNT);
+const _: () = assert!(size_of::<TraceTarget>() == 32);
 const _: () = assert!(size_of::<Counter>() == 16);
-const _: () = assert!(size_of::<RateLine>() == 64);
 const _: () = assert!(size_of::<DropSample>() == 40);
-const _: () = assert!(RATE_LINES.is_power_of_two());
+const _: () = assert!(RATE_BUCKETS.is_power_of_two());
 
 #[cfg(feature = "aya")]
 mod plain_old_data {
@@ -136,24 +158,14 @@ mod plain_old_data {
         unsafe_code,
         reason = "aya asks for the promise that a type is plain old data"
     )]
-    use super::{Cell, Counter, Settings};
+    use super::{Counter, Line, Settings, TraceTarget};
 
     // SAFETY: `repr(C)`, integers only, no padding (asserted by the sizes above), any bits valid.
-    unsafe impl aya::Pod for Cell {}
+    unsafe impl aya::Pod for Line {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Counter {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Settings {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Cell;
-
-    #[test]
-    fn a_cell_gives_back_the_expiry_it_was_made_with() {
-        for until_ns in [0, 1, u64::from(u32::MAX), 1 << 32, u64::MAX] {
-            assert_eq!(Cell::blocked(until_ns).until_ns(), until_ns);
-        }
-    }
+    // SAFETY: as above.
+    unsafe impl aya::Pod for TraceTarget {}
 }

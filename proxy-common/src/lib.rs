@@ -7,13 +7,20 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
+pub mod cell;
 pub mod exemption;
 pub mod gcra;
+pub mod limit;
 pub mod packet;
 pub mod siphash;
+pub mod table;
+pub mod upper;
 pub mod verdict;
 
-pub use abi::{ABI_VERSION, Cell, Counter, DropSample, Settings};
+pub use abi::{ABI_VERSION, Counter, DropSample, KeyLengths, Scope, Settings, TraceTarget};
+pub use cell::{Cell, Listing};
 pub use gcra::Gcra;
+pub use limit::{Limit, LimitSetting, Mode};
 pub use packet::{Bytes, Judgement, Packet, Source};
+pub use upper::{Transport, Upper};
 pub use verdict::Reason;

@@ -4,7 +4,12 @@
 //! checked pointers, tests and fuzz targets read a slice. It never looks past what it needs, and
 //! what it can't read it names.
 
-use crate::verdict::Reason;
+use crate::{
+    abi::KeyLengths,
+    table::mix,
+    upper::{self, Upper},
+    verdict::Reason,
+};
 
 /// Bounds-checked access to a frame: big-endian integers, or `None` where the frame ends first.
 ///
@@ -19,8 +24,22 @@ pub trait Bytes {
     fn u32(&self, offset: usize) -> Option<u32>;
     /// Eight bytes from `offset` on.
     fn u64(&self, offset: usize) -> Option<u64>;
-    /// Length of the whole frame in bytes.
+    /// Bytes that can be read: the whole frame, or the first buffer of one that came in several.
     fn frame_bytes(&self) -> usize;
+    /// Length of the whole frame in bytes, whatever can be read of it.
+    fn whole_bytes(&self) -> usize {
+        self.frame_bytes()
+    }
+    /// See [`upper::walk_extensions`]; the kernel walks in a function of its own.
+    ///
+    /// # Errors
+    /// As there.
+    fn walk_extensions(&self, next_header: u8, offset: usize, end: usize) -> Result<Upper, Reason>
+    where
+        Self: Sized,
+    {
+        upper::walk_extensions(self, next_header, offset, end)
+    }
 }
 
 impl Bytes for &[u8] {
@@ -91,17 +110,21 @@ impl Source {
         }
     }
 
-    /// What the rate limiter counts as one source: an IPv4 address, or an IPv6 /64.
+    /// The address under which the limiter counts this source: its first bits.
     ///
     /// One IPv6 customer holds at least a /64, so counting single addresses would hand out 2⁶⁴
-    /// limits. Link-local neighbours all share fe80::/64 and are told apart by their lower half.
+    /// limits. Link-local neighbours all share fe80::/64 and are always told apart.
     #[inline(always)]
-    pub const fn rate_key(self) -> u64 {
+    pub const fn rate_key(self, lengths: &KeyLengths) -> u64 {
         match self {
-            // No unicast prefix begins with ffff, so this never meets a /64.
-            Self::V4(address) => 0xffff_ffff_0000_0000 | address as u64,
+            // No unicast prefix begins with ffff, so this never meets an IPv6 one.
+            Self::V4(address) => 0xffff_ffff_0000_0000 | (address & lengths.mask_v4) as u64,
             Self::V6(high, low) if high >> 54 == 0xfe80 >> 6 => low,
-            Self::V6(high, _) => high,
+            Self::V6(high, low) if lengths.mask_v6[1] == 0 => {
+                let _ = low;
+                high & lengths.mask_v6[0]
+            }
+            Self::V6(high, low) => mix(high & lengths.mask_v6[0]) ^ low & lengths.mask_v6[1],
         }
     }
 }
@@ -112,6 +135,16 @@ pub struct Packet {
     /// Its source address.
     pub source: Source,
     pub(crate) ip: Ip,
+    /// Offset behind the IP packet's last byte; padding may follow.
+    pub(crate) end: usize,
+}
+
+impl Packet {
+    /// Length of the frame up to the packet's end: Ethernet header, tags and packet, no padding.
+    #[inline(always)]
+    pub const fn end(&self) -> usize {
+        self.end
+    }
 }
 
 /// What the rest of the walk needs of the IP header.
@@ -119,7 +152,7 @@ pub struct Packet {
 pub(crate) enum Ip {
     V4 {
         protocol: u8,
-        first_fragment: bool,
+        fragment: u16,
         total_bytes: u16,
         destination: u32,
         upper_offset: usize,
@@ -194,10 +227,11 @@ fn parse_ipv4<B: Bytes>(frame: &B, offset: usize) -> Option<Packet> {
     let fragment = frame.u16(offset + 6)?;
     let protocol = frame.u8(offset + 9)?;
     let header_bytes = usize::from(version_and_words & 0x0f) * 4;
+    let end = offset + usize::from(total_bytes);
     if version_and_words >> 4 != 4
         || header_bytes < IPV4_BYTES
         || usize::from(total_bytes) < header_bytes
-        || offset + usize::from(total_bytes) > frame.frame_bytes()
+        || is_past(frame, end)
     {
         return None;
     }
@@ -205,11 +239,12 @@ fn parse_ipv4<B: Bytes>(frame: &B, offset: usize) -> Option<Packet> {
         source: Source::V4(source),
         ip: Ip::V4 {
             protocol,
-            first_fragment: fragment & 0x1fff == 0,
+            fragment,
             total_bytes,
             destination,
             upper_offset: offset + header_bytes,
         },
+        end,
     })
 }
 
@@ -222,7 +257,8 @@ fn parse_ipv6<B: Bytes>(frame: &B, offset: usize) -> Option<Packet> {
     let payload_bytes = frame.u16(offset + 4)?;
     let next_header = frame.u8(offset + 6)?;
     let hop_limit = frame.u8(offset + 7)?;
-    if version != 6 || offset + IPV6_BYTES + usize::from(payload_bytes) > frame.frame_bytes() {
+    let end = offset + IPV6_BYTES + usize::from(payload_bytes);
+    if version != 6 || is_past(frame, end) {
         return None;
     }
     Some(Packet {
@@ -234,12 +270,21 @@ fn parse_ipv6<B: Bytes>(frame: &B, offset: usize) -> Option<Packet> {
             destination,
             upper_offset: offset + IPV6_BYTES,
         },
+        end,
     })
+}
+
+/// Whether a packet claims more bytes than the frame has. The whole length is asked only of
+/// frames whose first buffer is too short, because in the kernel it costs a call.
+#[inline(always)]
+fn is_past<B: Bytes>(frame: &B, end: usize) -> bool {
+    end > frame.frame_bytes() && end > frame.whole_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upper::Transport;
 
     fn ipv4_frame(source: [u8; 4], payload: &[u8]) -> Vec<u8> {
         let total = (IPV4_BYTES + payload.len()) as u16;
@@ -260,7 +305,9 @@ mod tests {
             panic!("{:?}", parse(&frame.as_slice()));
         };
         assert_eq!(packet.source, Source::V4(0xcb00_7109));
-        assert_eq!(packet.exemption(&frame.as_slice()), Ok(None));
+        let upper = packet.upper(&frame.as_slice()).expect("an upper layer");
+        assert_eq!(packet.exemption(&frame.as_slice(), &upper), Ok(None));
+        assert_eq!(packet.transport(&frame.as_slice(), &upper), Transport::Udp);
     }
 
     #[test]
@@ -291,16 +338,27 @@ mod tests {
 
     #[test]
     fn one_rate_key_for_a_64_and_one_for_each_link_local_neighbour() {
+        let lengths = KeyLengths::new(32, 64);
+        let key = |high, low| Source::V6(high, low).rate_key(&lengths);
         let documentation = 0x2001_0db8_0000_0000;
-        assert_eq!(
-            Source::V6(documentation, 1).rate_key(),
-            Source::V6(documentation, 2).rate_key()
-        );
+        assert_eq!(key(documentation, 1), key(documentation, 2));
+        assert_ne!(key(documentation, 1), key(documentation + 1, 1));
         let link_local = 0xfe80_0000_0000_0000;
-        assert_ne!(
-            Source::V6(link_local, 1).rate_key(),
-            Source::V6(link_local, 2).rate_key()
-        );
+        assert_ne!(key(link_local, 1), key(link_local, 2));
+    }
+
+    #[test]
+    fn rate_keys_follow_the_configured_lengths() {
+        let wide = KeyLengths::new(24, 56);
+        let v4 = |address| Source::V4(address).rate_key(&wide);
+        assert_eq!(v4(0x0102_0304), v4(0x0102_03ff));
+        assert_ne!(v4(0x0102_0304), v4(0x0102_0404));
+        let v6 = |high| Source::V6(high, 7).rate_key(&wide);
+        assert_eq!(v6(0x2001_0db8_0000_0001), v6(0x2001_0db8_0000_00ff));
+        assert_ne!(v6(0x2001_0db8_0000_0001), v6(0x2001_0db8_0000_0101));
+        let exact = KeyLengths::new(32, 128);
+        let host = |low| Source::V6(0x2001_0db8_0000_0001, low).rate_key(&exact);
+        assert_ne!(host(1), host(2));
     }
 
     /// Every byte string is judged without a panic, and no reading goes past its end: the slice
@@ -326,7 +384,11 @@ mod tests {
                 frame[18] = 0;
             }
             if let Judgement::Judge(packet) = parse(&frame.as_slice()) {
-                let _ = packet.exemption(&frame.as_slice());
+                let frame = frame.as_slice();
+                if let Ok(upper) = packet.upper(&frame) {
+                    let _ = packet.exemption(&frame, &upper);
+                    let _ = packet.transport(&frame, &upper);
+                }
             }
         }
     }

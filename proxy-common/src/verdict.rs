@@ -21,19 +21,40 @@ pub enum Reason {
     Blocked = 5,
     /// Dropped: the source lies in a banned prefix whose expiry has not come.
     Banned = 6,
-    /// Dropped: the source sent faster than its limit allows.
-    RateLimited = 7,
+    /// Dropped: the source sent more packets a second than its limit allows.
+    SourcePackets = 7,
     /// Dropped: a header was cut off, or its length field contradicts the frame.
     Malformed = 8,
     /// Dropped: more than two VLAN tags, so the source address is out of reach.
     VlanTooDeep = 9,
     /// Dropped: more IPv6 extension headers than the walk follows.
     ExtensionsTooDeep = 10,
+    /// Passed: the source is listed, but the scope is new inbound connections only, and this is a
+    /// TCP segment that opens none.
+    Established = 11,
+    /// Dropped: the source sent more bytes a second than its limit allows.
+    SourceBytes = 12,
+    /// Dropped: the source opened more TCP connections a second than its limit allows.
+    SourceSyn = 13,
+    /// Dropped: the source sent more UDP datagrams a second than its limit allows.
+    SourceUdp = 14,
+    /// Dropped: the source sent more ICMP messages a second than its limit allows.
+    SourceIcmp = 15,
+    /// Dropped: the source's aggregate (IPv4 /24, IPv6 /56) sent more packets than its limit allows.
+    AggregatePackets = 16,
+    /// Dropped: the aggregate sent more bytes.
+    AggregateBytes = 17,
+    /// Dropped: the aggregate opened more TCP connections.
+    AggregateSyn = 18,
+    /// Dropped: the aggregate sent more UDP datagrams.
+    AggregateUdp = 19,
+    /// Dropped: the aggregate sent more ICMP messages.
+    AggregateIcmp = 20,
 }
 
 impl Reason {
     /// Every reason, in the order of its discriminant.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 21] = [
         Self::Clean,
         Self::Trusted,
         Self::NotIp,
@@ -41,24 +62,41 @@ impl Reason {
         Self::PathMtu,
         Self::Blocked,
         Self::Banned,
-        Self::RateLimited,
+        Self::SourcePackets,
         Self::Malformed,
         Self::VlanTooDeep,
         Self::ExtensionsTooDeep,
+        Self::Established,
+        Self::SourceBytes,
+        Self::SourceSyn,
+        Self::SourceUdp,
+        Self::SourceIcmp,
+        Self::AggregatePackets,
+        Self::AggregateBytes,
+        Self::AggregateSyn,
+        Self::AggregateUdp,
+        Self::AggregateIcmp,
     ];
 
-    /// Slots of the `COUNTERS` map: room for reasons to come without changing the map's shape.
-    pub const SLOTS: usize = 32;
+    /// Slots of the `COUNTERS` map: room for reasons to come without changing the map's shape. The
+    /// second half counts what would have been dropped if its list or limit were enforced.
+    pub const SLOTS: usize = 64;
+
+    /// The slot that counts this reason.
+    #[inline(always)]
+    pub const fn slot(self, monitored: bool) -> u32 {
+        self as u32 + if monitored { Self::SLOTS as u32 / 2 } else { 0 }
+    }
 
     /// The reason with this discriminant, if there is one.
     pub fn from_index(index: u32) -> Option<Self> {
         Self::ALL.get(index as usize).copied()
     }
 
-    /// Whether a packet with this reason is dropped.
+    /// Whether a packet with this reason is dropped, where the list or limit is enforced.
     #[inline(always)]
     pub const fn drops(self) -> bool {
-        self as u32 >= Self::Blocked as u32
+        self as u32 >= Self::Blocked as u32 && self as u32 != Self::Established as u32
     }
 
     /// The name in logs, metrics and `--json` output.
@@ -71,10 +109,20 @@ impl Reason {
             Self::PathMtu => "path_mtu",
             Self::Blocked => "blocked",
             Self::Banned => "banned",
-            Self::RateLimited => "rate_limited",
+            Self::SourcePackets => "source_packets",
             Self::Malformed => "malformed",
             Self::VlanTooDeep => "vlan_too_deep",
             Self::ExtensionsTooDeep => "extensions_too_deep",
+            Self::Established => "established",
+            Self::SourceBytes => "source_bytes",
+            Self::SourceSyn => "source_syn",
+            Self::SourceUdp => "source_udp",
+            Self::SourceIcmp => "source_icmp",
+            Self::AggregatePackets => "aggregate_packets",
+            Self::AggregateBytes => "aggregate_bytes",
+            Self::AggregateSyn => "aggregate_syn",
+            Self::AggregateUdp => "aggregate_udp",
+            Self::AggregateIcmp => "aggregate_icmp",
         }
     }
 }
@@ -90,6 +138,7 @@ mod tests {
             assert_eq!(Reason::from_index(index as u32), Some(reason));
         }
         assert_eq!(Reason::from_index(Reason::ALL.len() as u32), None);
+        assert!(Reason::ALL.len() <= Reason::SLOTS / 2);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The one place where packet bytes are read.
 
-use aya_ebpf::programs::XdpContext;
-use proxy_common::Bytes;
+use aya_ebpf::{
+    bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext,
+};
+use proxy_common::{Bytes, Reason, Upper, upper};
 
 use crate::machine;
 
@@ -43,7 +45,7 @@ impl Frame<'_> {
         if offset > MAX_OFFSET {
             return None;
         }
-        let start = self.start + machine::masked(offset);
+        let start = self.start + machine::bounded(offset);
         (start + N <= self.end).then_some(start)
     }
 }
@@ -84,4 +86,48 @@ impl Bytes for Frame<'_> {
     fn frame_bytes(&self) -> usize {
         self.end - self.start
     }
+
+    #[inline(always)]
+    fn whole_bytes(&self) -> usize {
+        // SAFETY: as in `ifindex`; the helper (Linux 5.18) reads the frame's own bookkeeping.
+        unsafe { bpf_xdp_get_buff_len(self.context.ctx) as usize }
+    }
+
+    #[inline(always)]
+    fn walk_extensions(
+        &self,
+        next_header: u8,
+        offset: usize,
+        end: usize,
+    ) -> Result<Upper, Reason> {
+        let (next_header, offset) = (u64::from(next_header), offset as u64);
+        let word = portcullis_extensions(self.context.ctx, next_header, offset, end as u64);
+        Upper::unpack(word)
+    }
+}
+
+/// Walks IPv6 extension headers; answers with a packed [`Upper`].
+///
+/// A global function, which the verifier proves once by itself. As part of the program, the walk's
+/// many ends times all that can follow take it past a million steps.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn portcullis_extensions(
+    context: *mut xdp_md,
+    next_header: u64,
+    offset: u64,
+    end: u64,
+) -> u64 {
+    let context = XdpContext::new(context);
+    let frame = Frame::new(&context);
+    let offset = offset as usize;
+    if offset > MAX_OFFSET {
+        return Upper::pack(Err(Reason::Malformed));
+    }
+    Upper::pack(upper::walk_extensions(
+        &frame,
+        next_header as u8,
+        offset,
+        end as usize,
+    ))
 }

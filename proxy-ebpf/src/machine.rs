@@ -1,6 +1,6 @@
 //! What `core` lacks on this target: clocks, compare-and-swap, and a word to the compiler.
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns};
 
 /// `CLOCK_BOOTTIME`, which counts suspended time: a ban of an hour ends in an hour. Linux 5.8.
 #[inline(always)]
@@ -9,11 +9,12 @@ pub(crate) fn boot_ns() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// `CLOCK_MONOTONIC`.
+/// `CLOCK_MONOTONIC_COARSE`, which stands still between two ticks of the kernel's timer (1 to
+/// 10 ms) and costs a load where the precise clock costs a read of the TSC. Linux 5.11.
 #[inline(always)]
-pub(crate) fn monotonic_ns() -> u64 {
+pub(crate) fn coarse_ns() -> u64 {
     // SAFETY: a helper without arguments that any program type may call.
-    unsafe { bpf_ktime_get_ns() }
+    unsafe { bpf_ktime_get_coarse_ns() }
 }
 
 /// Reads a word that other CPUs write. LLVM can't select an atomic load for BPF; an aligned
@@ -53,21 +54,35 @@ pub(crate) unsafe fn compare_and_swap(word: *mut u64, expected: u64, new: u64) -
 /// ("invalid size of register spill").
 #[inline(always)]
 pub(crate) fn opaque(pointer: usize) -> usize {
-    let mut pointer = pointer as u64;
-    // SAFETY: no instruction at all; the value passes through unchanged.
-    unsafe { core::arch::asm!("/* {0} */", inout(reg) pointer, options(pure, nomem, nostack)) };
-    pointer as usize
+    let hidden: u64;
+    // A move and not an empty text: two texts in a row would share one instruction, and the
+    // kernel refuses line information that names an instruction twice.
+    // SAFETY: the value passes through unchanged.
+    unsafe {
+        core::arch::asm!(
+            "{hidden} = {pointer}",
+            hidden = out(reg) hidden,
+            pointer = in(reg) pointer as u64,
+            options(pure, nomem, nostack)
+        );
+    }
+    hidden as usize
 }
 
-/// An offset below 0x8000, in a form that the verifier sees to be one.
+/// The offset once more, in a register that the verifier knows to be below 2¹⁵.
 ///
-/// The compiler may compare one copy of a value and use another that it spilled before; Linux
-/// before 6.8 doesn't know that they are one, and refuses the pointer made from the second.
+/// A compiler that has compared one copy of a value may go on with another, from the stack, of
+/// which the verifier knows nothing.
 #[inline(always)]
-pub(crate) fn masked(offset: usize) -> usize {
+pub(crate) fn bounded(offset: usize) -> usize {
+    if core::intrinsics::is_val_statically_known(offset) {
+        return offset;
+    }
     let mut offset = offset as u64;
-    // SAFETY: an instruction on a register of its own.
-    unsafe { core::arch::asm!("{0} &= 32767", inout(reg) offset, options(pure, nomem, nostack)) };
+    // SAFETY: arithmetic on one register.
+    unsafe {
+        core::arch::asm!("{0} &= 32767", inout(reg) offset, options(pure, nomem, nostack));
+    }
     offset as usize
 }
 

@@ -4,9 +4,9 @@ use aya_ebpf::{
     btf_maps::{PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use proxy_common::{Bytes as _, Counter, DropSample, Reason, Source, abi::SAMPLE_RING_BYTES};
+use proxy_common::{Counter, DropSample, Reason, Settings, Source, abi::SAMPLE_RING_BYTES};
 
-use crate::{Verdict, frame::Frame, machine, settings};
+use crate::{Verdict, frame::Frame, machine};
 
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { Reason::SLOTS }> = PerCpuArray::new();
@@ -21,34 +21,32 @@ static SAMPLES: RingBuf<(), { SAMPLE_RING_BYTES as usize }> = RingBuf::new();
 static SAMPLE_TAT: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 #[inline(always)]
-pub(crate) fn count(verdict: &Verdict, frame: &Frame<'_>) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(verdict.reason as u32) {
+pub(crate) fn count(verdict: &Verdict, frame: &Frame<'_>, settings: &Settings) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(verdict.reason.slot(verdict.monitored)) {
         // SAFETY: the slot belongs to this CPU, and XDP runs with softirqs off: nobody else
         // writes it while we do.
         let counter = unsafe { &mut *counter };
         counter.packets += 1;
-        counter.bytes += frame.frame_bytes() as u64;
+        counter.bytes += verdict.frame_bytes;
     }
     if verdict.reason.drops() {
-        sample(verdict, frame);
+        sample(verdict, frame, settings);
     }
 }
 
 #[inline(always)]
-fn sample(verdict: &Verdict, frame: &Frame<'_>) {
-    let Some(settings) = settings::current() else {
-        return;
-    };
+fn sample(verdict: &Verdict, frame: &Frame<'_>, settings: &Settings) {
     let Some(tat_ns) = SAMPLE_TAT.get_ptr_mut(0) else {
         return;
     };
     if !settings.sample_rate.is_limited() {
         return;
     }
-    let now_ns = machine::boot_ns();
+    // Of the many drops of a flood few become samples; the others must not cost a precise clock.
+    let now_ns = machine::coarse_ns();
     // SAFETY: this CPU's own slot, as in `count`.
     let tat_ns = unsafe { &mut *tat_ns };
-    let Some(next_ns) = settings.sample_rate.admit(*tat_ns, now_ns) else {
+    let Some(next_ns) = settings.sample_rate.admit(*tat_ns, now_ns, 1) else {
         return;
     };
     *tat_ns = next_ns;
@@ -56,12 +54,12 @@ fn sample(verdict: &Verdict, frame: &Frame<'_>) {
     // A full ring loses the sample, never the count.
     if let Some(mut entry) = SAMPLES.reserve_untyped::<DropSample>(0) {
         entry.write(DropSample {
-            at_ns: now_ns,
+            at_ns: machine::boot_ns(),
             source: [high.to_be(), low.to_be()],
             reason: verdict.reason as u32,
             ifindex: frame.ifindex(),
-            frame_bytes: frame.frame_bytes() as u32,
-            reserved: 0,
+            frame_bytes: verdict.frame_bytes as u32,
+            monitored: u32::from(verdict.monitored),
         });
         entry.submit(0);
     }

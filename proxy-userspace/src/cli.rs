@@ -5,7 +5,11 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
-use crate::{admin::DEFAULT_SOCKET, feed::parse_prefix, lists};
+use crate::{
+    admin::{DEFAULT_SOCKET, LONGEST_TRACE},
+    feed::parse_prefix,
+    lists,
+};
 
 /// An access proxy whose first gate stands in the network driver.
 #[derive(Debug, Parser)]
@@ -46,6 +50,20 @@ pub(crate) enum Command {
     /// Trusted addresses, which pass whatever any list says
     #[command(subcommand)]
     Allow(Allow),
+    /// What sources may send: the kernel's limits
+    #[command(subcommand)]
+    Limit(Limit),
+    /// Tell what each stage in the kernel decides on a source's packets
+    Trace {
+        /// Address or CIDR of the source
+        #[arg(value_parser = parse_target)]
+        source: IpNet,
+        /// For how long, at most 10min
+        #[arg(long = "for", value_parser = parse_trace_length, default_value = "30s")]
+        length: Duration,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
     /// How the daemon is
     Status {
         #[command(flatten)]
@@ -144,6 +162,31 @@ pub(crate) enum Allow {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Limit {
+    /// Show the limits in force
+    Show {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Set a limit, at once, until the daemon is started again
+    Set {
+        /// Its name, as `limit show` prints it
+        limit: String,
+        /// Units (packets, bytes, connections) a second; 0 for no limit
+        #[arg(long)]
+        rate: u64,
+        /// Units at once; as many as in a second without it
+        #[arg(long)]
+        burst: Option<u64>,
+        /// Drop what goes over it, or only count
+        #[arg(long, value_parser = ["enforce", "monitor"])]
+        mode: Option<String>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+}
+
 /// Which daemon to ask, and how to print its answer.
 #[derive(Debug, Args)]
 pub(crate) struct Daemon {
@@ -167,6 +210,22 @@ fn parse_ttl(text: &str) -> Result<Duration, String> {
         Ok(_) => Err("has to be at least 1ms".to_owned()),
         Err(error) => Err(format!("{error}; write it like 90s, 1h or 7days")),
     }
+}
+
+fn parse_target(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.to_canonical().into());
+    }
+    text.parse::<IpNet>()
+        .map_err(|_| "is neither an address nor a CIDR".to_owned())
+}
+
+fn parse_trace_length(text: &str) -> Result<Duration, String> {
+    let length = parse_ttl(text)?;
+    if length > LONGEST_TRACE {
+        return Err("is longer than 10min".to_owned());
+    }
+    Ok(length)
 }
 
 #[cfg(test)]

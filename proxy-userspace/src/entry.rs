@@ -2,6 +2,7 @@
 
 use datapath::{Claim, ListId};
 use ipnet::IpNet;
+use proxy_common::Mode;
 
 use crate::{
     lists::ListError,
@@ -23,19 +24,44 @@ pub(crate) struct Entry {
     pub(crate) reason: Option<String>,
 }
 
-/// Names of lists and whether each is one of trusted prefixes.
+/// Names of lists, whether each is one of trusted prefixes, and which only watch.
 #[derive(Default)]
-pub(crate) struct Names(pub(crate) Vec<(String, bool)>);
+pub(crate) struct Names {
+    lists: Vec<(String, bool)>,
+    monitored: Vec<String>,
+}
 
 impl Names {
+    /// No lists yet; those of these names will only watch.
+    pub(crate) fn watching(monitored: &[String]) -> Self {
+        Self {
+            lists: Vec::new(),
+            monitored: monitored.to_vec(),
+        }
+    }
+
+    /// Whether what is on a list is dropped.
+    pub(crate) fn mode(&self, id: ListId) -> Mode {
+        if self.monitored.iter().any(|name| name == self.name(id)) {
+            Mode::Monitor
+        } else {
+            Mode::Enforce
+        }
+    }
+
+    /// Names and kinds, in the order of their ids.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(String, bool)> {
+        self.lists.iter()
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<ListId> {
-        let index = self.0.iter().position(|(known, _)| known == name)?;
+        let index = self.lists.iter().position(|(known, _)| known == name)?;
         ListId::try_from(index).ok()
     }
 
     pub(crate) fn find_or_add(&mut self, name: &str, trusted: bool) -> Result<ListId, ListError> {
         if let Some(id) = self.find(name) {
-            if self.0[usize::from(id)].1 != trusted {
+            if self.lists[usize::from(id)].1 != trusted {
                 return Err(ListError::OtherKind {
                     list: name.to_owned(),
                     trusted: !trusted,
@@ -43,13 +69,13 @@ impl Names {
             }
             return Ok(id);
         }
-        let id = ListId::try_from(self.0.len()).map_err(|_| ListError::TooMany)?;
-        self.0.push((name.to_owned(), trusted));
+        let id = ListId::try_from(self.lists.len()).map_err(|_| ListError::TooMany)?;
+        self.lists.push((name.to_owned(), trusted));
         Ok(id)
     }
 
     pub(crate) fn name(&self, id: ListId) -> &str {
-        &self.0[usize::from(id)].0
+        &self.lists[usize::from(id)].0
     }
 }
 
@@ -71,12 +97,13 @@ pub(crate) fn extended(before: Option<&Stored>, fresh: &Stored, clock: &Clock) -
     }
 }
 
-pub(crate) fn claim(trusted: bool, ending: Option<&Ending>, clock: &Clock) -> Claim {
+pub(crate) fn claim(trusted: bool, mode: Mode, ending: Option<&Ending>, clock: &Clock) -> Claim {
     if trusted {
         Claim::Trusted
     } else {
         Claim::Blocked {
             until_ns: ending.map(|ending| ending.boot_ns(clock)),
+            mode,
         }
     }
 }

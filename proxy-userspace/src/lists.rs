@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 
-use datapath::{Change, Datapath, DatapathError, ListId, Standing, Truth};
+use datapath::{Datapath, DatapathError, ListId, MANY_EDITS, Plan, Standing, Truth};
 use gateway::{SourceGate, SourceRefusal};
 use ipnet::IpNet;
+use proxy_common::Mode;
 
 use crate::{
     entry::{Entry, Names, claim, entry, extended},
@@ -60,6 +61,14 @@ pub(crate) struct Addition<'a> {
     pub(crate) reason: Option<String>,
 }
 
+/// A list as the status shows it.
+pub(crate) struct ListSize {
+    pub(crate) list: String,
+    pub(crate) trusted: bool,
+    pub(crate) mode: Mode,
+    pub(crate) entries: usize,
+}
+
 /// All lists.
 pub(crate) struct Lists {
     truth: RwLock<Truth>,
@@ -80,10 +89,11 @@ impl Lists {
         state: State,
         trusted: &[IpNet],
         blocked: &[IpNet],
+        monitored: &[String],
     ) -> Result<Self, ListError> {
         let clock = Clock::now();
         let mut truth = Truth::default();
-        let mut names = Names::default();
+        let mut names = Names::watching(monitored);
         // `allow add` and `block add` must find their lists to be of their kind.
         names.find_or_add(ALLOW, true)?;
         names.find_or_add(MANUAL, false)?;
@@ -94,7 +104,8 @@ impl Lists {
         ] {
             let list = names.find_or_add(name, is_trusted)?;
             for prefix in prefixes {
-                truth.put(*prefix, list, claim(is_trusted, None, &clock));
+                let claim = claim(is_trusted, names.mode(list), None, &clock);
+                truth.set(*prefix, list, Some(claim));
                 let stored = Stored {
                     trusted: is_trusted,
                     added_ms: clock.unix_ms,
@@ -111,8 +122,9 @@ impl Lists {
                 tracing::error!(list = name, prefix, "stored entry is no prefix; skipped");
                 continue;
             };
-            let claim = claim(stored.trusted, stored.ending.as_ref(), &clock);
-            truth.put(prefix, list, claim);
+            let mode = names.mode(list);
+            let claim = claim(stored.trusted, mode, stored.ending.as_ref(), &clock);
+            truth.set(prefix, list, Some(claim));
             entries.insert((list, prefix), stored);
         }
         Ok(Self {
@@ -129,7 +141,7 @@ impl Lists {
     /// Starts the kernel side with what the lists hold now.
     pub(crate) fn start_kernel(&self, options: datapath::Options) -> Result<(), DatapathError> {
         let mut writer = self.writer();
-        let started = Datapath::start(options, self.truth().cells())?;
+        let started = Datapath::start(options, &self.truth())?;
         writer.datapath = Some(started);
         Ok(())
     }
@@ -195,13 +207,13 @@ impl Lists {
     /// Takes entries off whose time has come; returns them as (list, prefix).
     pub(crate) fn expire(&self) -> Result<Vec<(String, IpNet)>, ListError> {
         let mut writer = self.writer();
-        let (ended, changes) = self.truth_mut().expire(datapath::boot_ns());
+        let (ended, plan) = self.truth_mut().expire(datapath::boot_ns());
         if ended.is_empty() {
             return Ok(Vec::new());
         }
         // The kernel lets them pass already; these writes only give the memory back.
         if let Some(datapath) = writer.datapath.as_mut() {
-            datapath.tables().apply(&changes)?;
+            datapath.tables().apply(&plan, &self.truth())?;
         }
         let mut edits = Vec::new();
         let mut told = Vec::new();
@@ -260,17 +272,24 @@ impl Lists {
         names
     }
 
-    /// Lists with their number of entries.
-    pub(crate) fn sizes(&self) -> Vec<(String, bool, usize)> {
+    /// Lists: name, whether trusted, mode, number of entries.
+    pub(crate) fn sizes(&self) -> Vec<ListSize> {
         let writer = self.writer();
         let mut sizes: Vec<_> = writer
             .names
-            .0
             .iter()
-            .map(|(name, trusted)| (name.clone(), *trusted, 0))
+            .map(|(name, trusted)| ListSize {
+                list: name.clone(),
+                trusted: *trusted,
+                mode: Mode::Enforce,
+                entries: 0,
+            })
             .collect();
+        for (list, size) in (0..).zip(&mut sizes) {
+            size.mode = writer.names.mode(list);
+        }
         for (list, _) in writer.entries.keys() {
-            sizes[usize::from(*list)].2 += 1;
+            sizes[usize::from(*list)].entries += 1;
         }
         sizes
     }
@@ -323,26 +342,37 @@ impl Lists {
         edits: &[(IpNet, Option<Stored>)],
         clock: &Clock,
     ) -> Result<(), DatapathError> {
+        let mode = writer.names.mode(list);
+        let claimed = |stored: &Option<Stored>| {
+            let stored = stored.as_ref()?;
+            Some(claim(stored.trusted, mode, stored.ending.as_ref(), clock))
+        };
+        let mut plans = Vec::new();
         for chunk in edits.chunks(CHUNK) {
-            let mut changes: Vec<Change> = Vec::new();
-            {
-                let mut truth = self.truth_mut();
-                for (prefix, stored) in chunk {
-                    // A replaced entry is taken off first: `put` would only extend it.
-                    match stored {
-                        Some(stored) => {
-                            let claim = claim(stored.trusted, stored.ending.as_ref(), clock);
-                            if truth.claim(*prefix, list) != Some(claim) {
-                                changes.extend(truth.replace(*prefix, list, claim));
-                            }
-                        }
-                        None => changes.extend(truth.remove(*prefix, list)),
-                    }
+            let mut truth = self.truth_mut();
+            for (prefix, stored) in chunk {
+                let claim = claimed(stored);
+                if truth.claim(*prefix, list) == claim {
+                    continue;
                 }
+                if edits.len() > MANY_EDITS {
+                    truth.set(*prefix, list, claim);
+                    continue;
+                }
+                // An entry is replaced, not put: `put` would only extend it.
+                plans.push(match claim {
+                    Some(claim) => truth.replace(*prefix, list, claim),
+                    None => truth.remove(*prefix, list),
+                });
             }
-            if let Some(datapath) = writer.datapath.as_mut() {
-                datapath.tables().apply(&changes)?;
-            }
+        }
+        let plan = if edits.len() > MANY_EDITS {
+            Plan::rebuild()
+        } else {
+            Plan::all(plans)
+        };
+        if let Some(datapath) = writer.datapath.as_mut() {
+            datapath.tables().apply(&plan, &self.truth())?;
         }
         Ok(())
     }
@@ -365,7 +395,7 @@ impl Lists {
 impl SourceGate for Lists {
     fn admit(&self, source: IpAddr) -> Result<(), SourceRefusal> {
         match self.truth().standing(source, datapath::boot_ns()) {
-            Standing::Unlisted | Standing::Trusted => Ok(()),
+            Standing::Unlisted | Standing::Trusted | Standing::Monitored => Ok(()),
             Standing::Blocked => Err(SourceRefusal::Blocked),
             Standing::Banned { .. } => Err(SourceRefusal::Banned),
         }

@@ -32,11 +32,12 @@ use std::{
 
 use clap::Parser as _;
 use datapath::{Pins, detach};
+use ipnet::IpNet;
 use serde_json::json;
 
 use crate::{
-    admin::{Reply, Request, ask},
-    cli::{Allow, Block, Cli, Command, Daemon, Output},
+    admin::{Reply, Request, ask, ask_on},
+    cli::{Allow, Block, Cli, Command, Daemon, Limit, Output},
 };
 
 fn main() -> ExitCode {
@@ -89,6 +90,12 @@ fn act(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Block(block) => act_on_block(block),
         Command::Allow(allow) => act_on_allow(allow),
+        Command::Trace {
+            source,
+            length,
+            daemon,
+        } => trace(&daemon, source, length),
+        Command::Limit(limit) => act_on_limit(limit),
         Command::Status { daemon } => tell(&daemon, &Request::Status),
     }
 }
@@ -183,6 +190,48 @@ fn act_on_allow(allow: Allow) -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
+fn act_on_limit(limit: Limit) -> Result<ExitCode, Box<dyn Error>> {
+    match limit {
+        Limit::Show { daemon } => tell(&daemon, &Request::Limits),
+        Limit::Set {
+            limit,
+            rate,
+            burst,
+            mode,
+            daemon,
+        } => {
+            let request = Request::SetLimit {
+                limit,
+                rate,
+                burst,
+                mode,
+            };
+            tell(&daemon, &request)
+        }
+    }
+}
+
+/// Prints what comes as it comes.
+fn trace(daemon: &Daemon, target: IpNet, length: Duration) -> Result<ExitCode, Box<dyn Error>> {
+    let for_ms = millis(length);
+    let mut outcome = Ok(ExitCode::SUCCESS);
+    ask_on(
+        &daemon.socket,
+        &Request::Trace { target, for_ms },
+        |reply| {
+            let goes_on = matches!(reply, Reply::TraceLine { .. });
+            match show(daemon.output, reply) {
+                Ok(code) if goes_on && code == ExitCode::SUCCESS => true,
+                last => {
+                    outcome = last;
+                    false
+                }
+            }
+        },
+    )?;
+    outcome
+}
+
 fn read_list(file: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     let read = if file == Path::new("-") {
@@ -200,12 +249,15 @@ fn millis(duration: Duration) -> u64 {
 
 /// Asks the daemon and prints its answer; a refusal is a failure.
 fn tell(daemon: &Daemon, request: &Request) -> Result<ExitCode, Box<dyn Error>> {
-    let reply = ask(&daemon.socket, request)?;
+    show(daemon.output, ask(&daemon.socket, request)?)
+}
+
+fn show(output: Output, reply: Reply) -> Result<ExitCode, Box<dyn Error>> {
     let code = match &reply {
         Reply::Error { .. } | Reply::BadLines { .. } => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     };
-    if daemon.output.json {
+    if output.json {
         print(&format!("{}\n", serde_json::to_string(&reply)?))?;
         return Ok(code);
     }
@@ -216,6 +268,12 @@ fn tell(daemon: &Daemon, request: &Request) -> Result<ExitCode, Box<dyn Error>> 
         Reply::BadLines { lines } => eprint!("{}", render::bad_lines(&lines)),
         Reply::Entries { entries } => print(&render::entries(&entries))?,
         Reply::Tested(tested) => print(&render::tested(&tested))?,
+        Reply::TraceLine { line } => print(&format!("{}\n", line.escape_debug()))?,
+        Reply::TraceEnd { lines, lost: 0 } => print(&format!("{lines} lines\n"))?,
+        Reply::TraceEnd { lines, lost } => {
+            print(&format!("{lines} lines, {lost} of them lost on the way\n"))?;
+        }
+        Reply::Limits { limits } => print(&render::limits(&limits))?,
         Reply::Status(status) => print(&render::status(&status))?,
         Reply::Error { message } => eprintln!("portcullis: {message}"),
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    admin::{BadLineReport, Status, Tested},
+    admin::{BadLineReport, LimitReport, Status, Tested},
     entry::Entry,
 };
 
@@ -80,6 +80,21 @@ pub(crate) fn tested(tested: &Tested) -> String {
     text
 }
 
+pub(crate) fn limits(limits: &[LimitReport]) -> String {
+    let mut text = String::new();
+    for limit in limits {
+        let _ = match limit.rate {
+            0 => writeln!(text, "{:<18} off", limit.limit),
+            rate => writeln!(
+                text,
+                "{:<18} {rate:>12} a second, {} at once, {}",
+                limit.limit, limit.burst, limit.mode
+            ),
+        };
+    }
+    text
+}
+
 pub(crate) fn status(status: &Status) -> String {
     let mut text = format!(
         "portcullis {} (pid {}), up {}{}\n",
@@ -111,7 +126,11 @@ pub(crate) fn status(status: &Status) -> String {
         let _ = writeln!(text, "WITHOUT THE KERNEL SIDE: {why}");
     }
     for list in &status.lists {
-        let kind = if list.trusted { "trusted" } else { "blocked" };
+        let kind = match (list.trusted, list.mode.as_str()) {
+            (true, _) => "trusted",
+            (false, "monitor") => "watched",
+            (false, _) => "blocked",
+        };
         let _ = writeln!(
             text,
             "list {:<16} {kind:<8} {:>9} entries",
@@ -119,7 +138,11 @@ pub(crate) fn status(status: &Status) -> String {
         );
     }
     for reason in status.reasons.iter().filter(|reason| reason.packets > 0) {
-        let verdict = if reason.dropped { "dropped" } else { "passed" };
+        let verdict = match (reason.dropped, reason.monitored) {
+            (true, _) => "dropped",
+            (false, true) => "watched",
+            (false, false) => "passed",
+        };
         let _ = writeln!(
             text,
             "{verdict} {:<20} {:>12} packets {:>15} bytes",

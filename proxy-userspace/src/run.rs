@@ -3,12 +3,12 @@
 use std::{
     io,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use audit::{AuditError, Event, Journal, LifecycleRecord};
-use datapath::{AttachmentMode, AttachmentOrigin, DatapathError, Host, Options};
+use datapath::{Admitted, AttachmentMode, AttachmentOrigin, DatapathError, Host, Options};
 use gateway::{Gateway, Listener, SourceGate};
 use tokio::{
     runtime,
@@ -88,7 +88,12 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }
     // The state's lock comes first: a second daemon must not touch what the first one holds.
     let state = State::open(&config.state_directory)?;
-    let lists = Arc::new(Lists::load(state, &config.trusted, &config.blocked)?);
+    let lists = Arc::new(Lists::load(
+        state,
+        &config.trusted,
+        &config.blocked,
+        &config.monitored,
+    )?);
     let journal = Arc::new(Journal::open(&config.audit_path)?);
     let admin_socket = admin::bind(&config.admin_socket, !config.admin_uids.is_empty())?;
     let listeners = bind_all(config.listeners).await?;
@@ -122,6 +127,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         listeners: addresses.clone(),
         without_kernel,
         draining: draining.clone(),
+        tracing: Mutex::new(()),
     });
     for issuer in config.issuers {
         standing_jobs::load_keys(&issuer).await;
@@ -247,7 +253,8 @@ fn start_kernel(
         lists.start_kernel(Options {
             pins: config.pins,
             interfaces: config.interfaces,
-            limits: config.limits,
+            rules: config.rules,
+            admitted: Admitted::Pass,
             hash_key,
         })
     });

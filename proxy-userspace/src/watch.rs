@@ -78,7 +78,7 @@ pub(crate) async fn expire(lists: Arc<Lists>, journal: Arc<Journal>) {
 pub(crate) struct Counting {
     lists: Arc<Lists>,
     journal: Arc<Journal>,
-    recorded: Mutex<HashMap<Reason, (u64, u64)>>,
+    recorded: Mutex<HashMap<(Reason, bool), (u64, u64)>>,
 }
 
 impl Counting {
@@ -122,12 +122,16 @@ impl Counting {
         let mut added = Vec::new();
         for count in counts {
             let (packets, bytes) = recorded
-                .insert(count.reason, (count.packets, count.bytes))
+                .insert(
+                    (count.reason, count.monitored),
+                    (count.packets, count.bytes),
+                )
                 .unwrap_or_default();
             if count.packets > packets {
                 added.push(ReasonRecord {
                     reason: count.reason.name().to_owned(),
-                    dropped: count.reason.drops(),
+                    dropped: count.reason.drops() && !count.monitored,
+                    monitored: count.monitored,
                     packets: count.packets - packets,
                     bytes: count.bytes.saturating_sub(bytes),
                 });
@@ -157,6 +161,7 @@ pub(crate) fn sample(mut samples: Samples, lists: &Lists, journal: &Journal) {
             let record = DropRecord {
                 source: drop.source.map(|source| source.to_string()),
                 reason: drop.reason.name().to_owned(),
+                monitored: drop.monitored,
                 lists,
                 ifindex: drop.ifindex,
                 bytes: drop.frame_bytes,

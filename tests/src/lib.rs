@@ -14,6 +14,7 @@
 //! scene      all of that together, with traffic
 //! frames     Ethernet frames, header by header
 //! loaded     the real program, run on one frame after another
+//! pinned_table  a table in force, read and written past the daemon
 //! volley     who gets through and who doesn't
 //! xdp        which program an interface runs, by which link
 //! ban_timer  from the command to the first dropped packet
@@ -28,6 +29,7 @@ pub mod ground;
 pub mod loaded;
 pub mod netns;
 pub mod nginx;
+pub mod pinned_table;
 pub mod pki;
 pub mod privilege;
 pub mod run;

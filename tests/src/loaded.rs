@@ -4,9 +4,8 @@ use std::error::Error;
 
 use aya::{TestRun as _, TestRunOptions, programs::Xdp};
 use aya_obj::programs::XdpAttachType;
-use datapath::{Datapath, Limits, Options, Pins, ReasonCount};
-use ipnet::IpNet;
-use proxy_common::{Cell, Gcra, Reason};
+use datapath::{Admitted, Datapath, Options, Pins, ReasonCount, Rules, Truth};
+use proxy_common::Reason;
 
 /// Whatever went wrong; a test prints it.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -14,12 +13,6 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 /// Shortest frame the kernel runs a program on: an Ethernet header (`ETH_HLEN`,
 /// `bpf_prog_test_run_xdp` in net/bpf/test_run.c).
 pub const SHORTEST_FRAME_BYTES: usize = 14;
-
-/// No limit on sources, and no samples of drops.
-pub const NO_LIMITS: Limits = Limits {
-    source_rate: Gcra::UNLIMITED,
-    sample_rate: Gcra::UNLIMITED,
-};
 
 /// The hash key that a start of this rig brings along.
 pub const HASH_KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
@@ -33,7 +26,8 @@ pub fn options(pins: Pins) -> Options {
     Options {
         pins,
         interfaces: Vec::new(),
-        limits: NO_LIMITS,
+        rules: Rules::NONE,
+        admitted: Admitted::Pass,
         hash_key: HASH_KEY,
     }
 }
@@ -50,22 +44,32 @@ impl Loaded {
     ///
     /// # Errors
     /// When the start fails or the program isn't pinned where it should be.
-    pub fn start(
-        options: Options,
-        cells: impl Iterator<Item = (IpNet, Cell)>,
-    ) -> Result<Self, Failure> {
-        let datapath = Datapath::start(options, cells)?;
+    pub fn start(options: Options, truth: &Truth) -> Result<Self, Failure> {
+        let datapath = Datapath::start(options, truth)?;
         let pinned = datapath.pins().root().join("program");
         let program = Xdp::from_pin(pinned, XdpAttachType::Interface)?;
         Ok(Self { datapath, program })
     }
 
-    /// Runs one frame through the program and returns the reason it gave.
+    /// Runs one frame through the program and returns the reason it gave; one that was only watched
+    /// is an error.
+    ///
+    /// # Errors
+    /// As [`Self::judge_all`], and when the packet would have been dropped.
+    pub fn judge(&self, frame: &[u8]) -> Result<Reason, Failure> {
+        match self.judge_all(frame)? {
+            (reason, false) => Ok(reason),
+            (reason, true) => Err(format!("{} was only watched", reason.name()).into()),
+        }
+    }
+
+    /// Runs one frame through the program and returns the reason it gave, and whether it only would
+    /// have dropped.
     ///
     /// # Errors
     /// Unless exactly one reason rose, by one packet and by the frame's length, and the action is
     /// the one that belongs to it.
-    pub fn judge(&self, frame: &[u8]) -> Result<Reason, Failure> {
+    pub fn judge_all(&self, frame: &[u8]) -> Result<(Reason, bool), Failure> {
         let before = self.datapath.counters()?;
         let action = self.run(frame)?;
         let risen = rises(&before, &self.datapath.counters()?);
@@ -75,7 +79,7 @@ impl Loaded {
         if (one.packets, one.bytes) != (1, frame.len() as u64) {
             return Err(format!("a frame of {} bytes counted as {one:?}", frame.len()).into());
         }
-        let expected = if one.reason.drops() {
+        let expected = if one.reason.drops() && !one.monitored {
             XDP_DROP
         } else {
             XDP_PASS
@@ -87,7 +91,7 @@ impl Loaded {
             )
             .into());
         }
-        Ok(one.reason)
+        Ok((one.reason, one.monitored))
     }
 
     /// Runs one frame and wants this reason.
@@ -126,6 +130,7 @@ fn rises(before: &[ReasonCount], after: &[ReasonCount]) -> Vec<ReasonCount> {
         .filter(|(before, after)| before != after)
         .map(|(before, after)| ReasonCount {
             reason: after.reason,
+            monitored: after.monitored,
             packets: after.packets.wrapping_sub(before.packets),
             bytes: after.bytes.wrapping_sub(before.bytes),
         })

@@ -30,9 +30,9 @@ pub const SINK_PORT: u16 = 9999;
 /// Bounds that a scene puts in its configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct SceneLimits {
-    /// `kernel.source_rate`.
+    /// `kernel.limits.source_packets.rate`.
     pub source_rate: u64,
-    /// `kernel.source_burst`.
+    /// `kernel.limits.source_packets.burst`.
     pub source_burst: u64,
 }
 
@@ -127,8 +127,9 @@ scopes = ["orders:read"]
 [kernel]
 interfaces = ["{interface}"]
 bpffs = "{bpffs}"
-source_rate = {source_rate}
-source_burst = {source_burst}
+
+[kernel.limits]
+source_packets = {{ rate = {source_rate}, burst = {source_burst} }}
 
 [admin]
 socket = "{at}/admin.sock"

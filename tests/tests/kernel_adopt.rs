@@ -145,7 +145,7 @@ fn detach_takes_everything_off_and_the_interface_is_free() {
         assert_eq!(got, [Passed], "{how}: nothing drops any more");
     }
     let pins = datapath::Pins::new(scene.bpffs().path().join("another"));
-    let other = Loaded::start(options(pins), std::iter::empty()).expect("a program");
+    let other = Loaded::start(options(pins), &datapath::Truth::default()).expect("a program");
     let pinned = other.datapath.pins().root().join("program");
     let attach = format!("link set dev edge0 xdpdrv pinned {}", pinned.display());
     scene.wire.edge.ip(&attach).expect("another program");

@@ -229,8 +229,8 @@ fn an_interface_that_another_holds_over_netlink_is_refused_by_name() {
     for mode in ["xdpdrv", "xdpgeneric"] {
         let scene = scene();
         let stranger = Pins::new(scene.bpffs().path().join("stranger"));
-        let _loaded =
-            Loaded::start(options(stranger.clone()), std::iter::empty()).expect("a program");
+        let _loaded = Loaded::start(options(stranger.clone()), &datapath::Truth::default())
+            .expect("a program");
         let program = stranger.root().join("program");
         let program = program.to_str().expect("a path");
         scene
@@ -276,7 +276,8 @@ fn a_start_that_fails_on_its_second_interface_leaves_the_first_as_it_was() {
     edge.ip("link add bridge0 type bridge").expect("a bridge");
     edge.ip("link set edge1 master bridge0").expect("a port");
     let stranger = Pins::new(scene.bpffs().path().join("stranger"));
-    let _loaded = Loaded::start(options(stranger.clone()), std::iter::empty()).expect("a program");
+    let _loaded =
+        Loaded::start(options(stranger.clone()), &datapath::Truth::default()).expect("a program");
     let program = stranger.root().join("program");
     let attach = format!(
         "link set dev bridge0 xdpgeneric pinned {}",

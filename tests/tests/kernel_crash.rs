@@ -10,17 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::maps::{Map, MapData, lpm_trie::LpmTrie};
 use portcullis_tests::{
     daemon::{Daemon, portcullis},
     netns::{ALICE, BOB, EDGE},
+    pinned_table::PinnedTable,
     privilege::kernel_or_skip,
     run::{eventually, output},
     scene::{Scene, SceneLimits},
     scratch::unique_name,
     volley::one_from_each,
 };
-use proxy_common::Cell;
+use proxy_common::{abi::LISTS_V4, table::v4};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -49,18 +49,9 @@ fn listed(daemon: &Daemon) -> BTreeSet<String> {
 
 /// What the kernel drops; this suite puts IPv4 on the lists and nothing else.
 fn in_kernel(scene: &Scene) -> BTreeSet<String> {
-    let pin = scene.pins.root().join("maps/PREFIXES_V4");
-    let table: LpmTrie<MapData, u32, Cell> = MapData::from_pin(pin)
-        .and_then(Map::from_map_data)
-        .and_then(LpmTrie::try_from)
-        .expect("the pinned table");
-    table
-        .iter()
-        .map(|entry| {
-            let (key, _) = entry.expect("an entry");
-            let address = Ipv4Addr::from_bits(u32::from_be(key.data()));
-            format!("{address}/{}", key.prefix_len())
-        })
+    let table = PinnedTable::open(&scene.pins, LISTS_V4).expect("a table");
+    v4::cells(&table)
+        .map(|((address, length), _)| format!("{}/{length}", Ipv4Addr::from_bits(address)))
         .collect()
 }
 

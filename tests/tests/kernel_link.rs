@@ -40,7 +40,7 @@ impl Guarded {
         };
         let started = wire
             .edge
-            .within(|| Datapath::start(guarding, std::iter::empty()))?;
+            .within(|| Datapath::start(guarding, &Truth::default()))?;
         Ok(Self {
             wire,
             datapath: started.expect("the kernel side starts"),
@@ -100,15 +100,15 @@ fn a_veth_takes_the_program_natively_and_a_listed_peer_goes_unheard() {
 
     let bob: IpNet = format!("{BOB}/32").parse().expect("a prefix");
     let mut truth = Truth::default();
-    let blocked = truth.put(bob, LIST, Claim::Blocked { until_ns: None });
+    let blocked = truth.put(bob, LIST, Claim::BLOCKED);
     let tables = guarded.datapath.tables();
-    tables.apply(&blocked).expect("blocked");
+    tables.apply(&blocked, &truth).expect("blocked");
     assert_eq!(guarded.volley().expect("traffic"), [VOLLEY, 0]);
     assert_eq!(guarded.packets(Reason::Blocked), VOLLEY as u64);
 
     let free = truth.remove(bob, LIST);
     let tables = guarded.datapath.tables();
-    tables.apply(&free).expect("unblocked");
+    tables.apply(&free, &truth).expect("unblocked");
     assert_eq!(guarded.volley().expect("traffic"), [VOLLEY, VOLLEY]);
     assert_eq!(guarded.packets(Reason::Blocked), VOLLEY as u64);
 }
@@ -122,7 +122,7 @@ fn the_verifier_has_a_tenth_of_its_budget_left() {
         return;
     }
     let bpffs = Bpffs::mount().expect("a BPF filesystem");
-    let _loaded = Loaded::start(options(bpffs.pins()), std::iter::empty()).expect("a program");
+    let _loaded = Loaded::start(options(bpffs.pins()), &Truth::default()).expect("a program");
     let pinned = bpffs.pins().root().join("program");
     let info = aya::programs::ProgramInfo::from_pin(pinned).expect("a pinned program");
     let verified = info.verified_instruction_count().expect("since Linux 5.16");

@@ -123,6 +123,6 @@ fn a_source_over_its_rate_loses_the_rest_and_its_neighbour_nothing() {
     let got = received.from(BOB);
     assert!((500..=700).contains(&got), "{got} of {flood} passed");
     assert_eq!(received.from(ALICE), calm);
-    let limited = daemon.packets("rate_limited").expect("counters");
+    let limited = daemon.packets("source_packets").expect("counters");
     assert_eq!(limited, flood - got, "all others were counted");
 }

@@ -1,4 +1,4 @@
-//! Building the eBPF object: which compiler, with which flags, and whether it is whole.
+//! Building eBPF objects: which compiler, with which flags, and whether it is whole.
 
 use std::{
     fmt, fs,
@@ -19,6 +19,51 @@ const TARGET: &str = "bpfel-unknown-none";
 const OLDEST_RUSTC: (u32, u32) = (1, 90);
 /// Where Debian's rustc keeps a ready-made `core` for the target.
 const DEBIAN_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none/lib";
+
+/// A workspace of eBPF programs, and the object that it makes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Programs {
+    /// The product's, which datapath embeds.
+    Product,
+    /// The same, telling what each stage decides; embedded for `portcullis trace`.
+    Trace,
+    /// The benchmark's own, which it loads by path.
+    Bench,
+}
+
+impl Programs {
+    fn workspace(self, tree: &Tree) -> PathBuf {
+        match self {
+            Self::Product | Self::Trace => tree.ebpf(),
+            Self::Bench => tree.bench_ebpf(),
+        }
+    }
+
+    /// The package's only binary.
+    fn binary(self) -> &'static str {
+        match self {
+            Self::Product | Self::Trace => "portcullis",
+            Self::Bench => "bench",
+        }
+    }
+
+    fn features(self) -> &'static [&'static str] {
+        match self {
+            Self::Trace => &["--features", "trace"],
+            Self::Product | Self::Bench => &[],
+        }
+    }
+
+    /// Where the object lies once it is built; datapath's build script looks for the product's.
+    pub(crate) fn object(self, tree: &Tree) -> PathBuf {
+        let name = match self {
+            Self::Product => "portcullis",
+            Self::Trace => "portcullis-trace",
+            Self::Bench => "bench",
+        };
+        tree.target.join(format!("bpf/{name}.bpf.o"))
+    }
+}
 
 /// A rustc that can compile for the kernel.
 #[derive(Debug)]
@@ -142,8 +187,14 @@ impl Version {
     }
 }
 
-/// Builds the object where datapath's build script looks for it, and says where that is.
-pub(crate) fn build(tree: &Tree) -> Result<PathBuf, Failure> {
+/// Builds both objects that datapath embeds, and says where the one that normally runs is.
+pub(crate) fn build_product(tree: &Tree) -> Result<PathBuf, Failure> {
+    build(tree, Programs::Trace)?;
+    build(tree, Programs::Product)
+}
+
+/// Builds an object, and says where it is.
+pub(crate) fn build(tree: &Tree, programs: Programs) -> Result<PathBuf, Failure> {
     setup::ensure(tree, &[Need::Host, Need::Ebpf])?;
     let compiler = Compiler::find().map_err(Failure::new)?;
     let scratch = tree.target.join("bpf-build");
@@ -165,20 +216,21 @@ pub(crate) fn build(tree: &Tree) -> Result<PathBuf, Failure> {
             "--target-dir",
         ])
         .args([&scratch])
+        .args(programs.features().iter().copied())
         // The separator cargo documents for it; RUSTFLAGS would split a path with a space.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        .dir(&tree.ebpf())
+        .dir(&programs.workspace(tree))
         .run()?;
-    let built = scratch.join(TARGET).join("release/portcullis");
+    let built = scratch.join(TARGET).join("release").join(programs.binary());
     let object = fs::read(&built).map_err(|e| Failure::new(format!("{}: {e}", built.display())))?;
     if !has_btf(&object) {
         return Err(Failure::with_mend(
             format!("{} has no .BTF section", built.display()),
-            "the kernel refuses maps described by BTF without it; is `debug` off in proxy-ebpf's \
+            "the kernel refuses maps described by BTF without it; is `debug` off in its package's \
              release profile, or the linker not the one of `cargo xtask setup`?",
         ));
     }
-    let place = tree.target.join("bpf/portcullis.bpf.o");
+    let place = programs.object(tree);
     put(&object, &place).map_err(|e| Failure::new(format!("{}: {e}", place.display())))?;
     Ok(place)
 }

@@ -5,6 +5,8 @@ mod edges;
 mod licences;
 mod sources;
 
+use std::path::Path;
+
 use crate::{
     failure::Failure,
     requirements::Need,
@@ -24,14 +26,20 @@ pub(crate) fn lint(tree: &Tree) -> Result<(), Failure> {
     setup::ensure(tree, &[Need::Host])?;
     ensure_components()?;
     ensure_machete(tree)?;
-    let checks: [(&str, &dyn Fn() -> Verdict); 12] = [
+    let checks: [(&str, &dyn Fn() -> Verdict); 14] = [
         ("rustfmt", &|| ran(&fmt().dir(&tree.root))),
         ("rustfmt, eBPF", &|| ran(&fmt().dir(&tree.ebpf()))),
+        ("rustfmt, bench eBPF", &|| {
+            ran(&fmt().dir(&tree.bench_ebpf()))
+        }),
         ("rustfmt, fuzz", &|| ran(&fmt().dir(&tree.fuzz()))),
         ("clippy", &|| {
             ran(&clippy(&["--workspace", "--all-targets"]).dir(&tree.root))
         }),
-        ("clippy, eBPF", &|| ran(&clippy_ebpf(tree))),
+        ("clippy, eBPF", &|| ran(&clippy_ebpf(tree, &tree.ebpf()))),
+        ("clippy, bench eBPF", &|| {
+            ran(&clippy_ebpf(tree, &tree.bench_ebpf()))
+        }),
         ("clippy, fuzz", &|| ran(&clippy_fuzz(tree))),
         ("dependency edges", &|| edges(tree)),
         ("eBPF stages", &|| sources::stages(&tree.ebpf().join("src"))),
@@ -77,7 +85,7 @@ fn clippy(what: &[&str]) -> Invocation {
 
 /// For the host, not the kernel: clippy belongs to one rustc, and the one that has `core` for
 /// BPF comes without clippy. aya-ebpf type-checks on the host, and nothing is linked.
-fn clippy_ebpf(tree: &Tree) -> Invocation {
+fn clippy_ebpf(tree: &Tree, workspace: &Path) -> Invocation {
     let scratch = tree
         .target
         .join("bpf-lint")
@@ -86,7 +94,7 @@ fn clippy_ebpf(tree: &Tree) -> Invocation {
         .into_owned();
     clippy(&["--target-dir", &scratch])
         .env("RUSTC_BOOTSTRAP", "1")
-        .dir(&tree.ebpf())
+        .dir(workspace)
 }
 
 /// Apart from the instrumented build, and without libFuzzer, which takes a C++ compiler.

@@ -14,11 +14,11 @@ mod test;
 mod tree;
 mod vm;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{failure::Failure, tree::Tree};
+use crate::{ebpf::Programs, failure::Failure, tree::Tree};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, checks and drives Portcullis")]
@@ -97,6 +97,18 @@ enum Bench {
         #[arg(long)]
         rounds: Option<u32>,
     },
+    /// Packets a second: this program, others and the most that can be reached
+    Xdp {
+        /// End with one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Smaller lists, shorter rounds, fewer programs: to see that it works
+        #[arg(long)]
+        quick: bool,
+        /// Draw the figures into this file
+        #[arg(long)]
+        svg: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -144,6 +156,17 @@ fn act(command: Command) -> Result<(), Failure> {
                     .flat_map(|n| ["--rounds".to_owned(), n.to_string()]),
             );
             product::become_rig(&tree, true, "bench-ban", args)
+        }
+        Command::Bench {
+            what: Bench::Xdp { json, quick, svg },
+        } => {
+            let mut args = Vec::from_iter(json.then(|| "--json".to_owned()));
+            args.extend(quick.then(|| "--quick".to_owned()));
+            if let Some(svg) = svg {
+                args.extend(["--svg".to_owned(), svg.display().to_string()]);
+            }
+            ebpf::build(&tree, Programs::Bench)?;
+            product::become_rig(&tree, true, "bench-xdp", args)
         }
     }
 }

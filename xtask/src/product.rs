@@ -1,7 +1,7 @@
 //! The product and what drives it: build, demo, benchmark.
 
 use crate::{
-    ebpf,
+    ebpf::{self, Programs},
     failure::Failure,
     requirements::Need,
     run::{Invocation, is_root},
@@ -11,10 +11,12 @@ use crate::{
 
 /// Names the portcullis binary to whatever drives it.
 pub(crate) const BINARY_VARIABLE: &str = "PORTCULLIS_BIN";
+/// Names the benchmark's eBPF object to the benchmark.
+const BENCH_OBJECT_VARIABLE: &str = "PORTCULLIS_BENCH_OBJECT";
 
 /// `cargo xtask build`: the eBPF object, then the binary that embeds it.
 pub(crate) fn build(tree: &Tree, release: bool) -> Result<(), Failure> {
-    let object = ebpf::build(tree)?;
+    let object = ebpf::build_product(tree)?;
     cargo_build(tree, release, &["-p", "proxy-userspace"])?;
     println!("eBPF object  {}", object.display());
     println!(
@@ -50,11 +52,12 @@ pub(crate) fn become_rig(
         ));
     }
     setup::ensure(tree, &[Need::Host, Need::Ebpf, Need::Rig])?;
-    ebpf::build(tree)?;
+    ebpf::build_product(tree)?;
     build_with_rig(tree, release)?;
     let driver = Invocation::new(tree.built(release, program)).args(args);
     Err(driver
         .env(BINARY_VARIABLE, tree.built(release, "portcullis"))
+        .env(BENCH_OBJECT_VARIABLE, Programs::Bench.object(tree))
         .without_env("LD_LIBRARY_PATH")
         .exec())
 }

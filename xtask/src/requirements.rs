@@ -166,6 +166,20 @@ pub(crate) const ALL: &[Requirement] = {
             Debian(&["nftables"]),
         ),
         row(
+            "ipset",
+            "compare with ipset",
+            Rig,
+            Program("ipset", "--version"),
+            Debian(&["ipset"]),
+        ),
+        row(
+            "iptables",
+            "compare with ipset",
+            Rig,
+            Program("iptables", "--version"),
+            Debian(&["iptables"]),
+        ),
+        row(
             "nginx",
             "be the upstream",
             Rig,

@@ -40,7 +40,7 @@ pub(crate) fn test(tree: &Tree, suites: Suites, filter: &[String]) -> Result<(),
     setup::ensure(tree, &[Need::Host])?;
     if suites.kernel {
         setup::ensure(tree, &[Need::Ebpf, Need::Rig])?;
-        ebpf::build(tree)?;
+        ebpf::build_product(tree)?;
     }
     product::build_with_rig(tree, false)?;
 

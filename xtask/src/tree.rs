@@ -34,14 +34,24 @@ impl Tree {
         self.root.join("proxy-ebpf")
     }
 
+    /// The benchmark's eBPF workspace.
+    pub(crate) fn bench_ebpf(&self) -> PathBuf {
+        self.root.join("tests/ebpf")
+    }
+
     /// The workspace of the fuzz targets.
     pub(crate) fn fuzz(&self) -> PathBuf {
         self.root.join("fuzz")
     }
 
-    /// Every workspace of ours.
-    pub(crate) fn workspaces(&self) -> [PathBuf; 3] {
-        [self.root.clone(), self.ebpf(), self.fuzz()]
+    /// Every workspace, the main one first.
+    pub(crate) fn workspaces(&self) -> [PathBuf; 4] {
+        [
+            self.root.clone(),
+            self.ebpf(),
+            self.bench_ebpf(),
+            self.fuzz(),
+        ]
     }
 
     /// Where tools built for this workspace live, so that nothing goes into a user's home.

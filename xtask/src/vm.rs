@@ -35,7 +35,7 @@ const SUITES: [&str; 3] = ["kernel_link", "kernel_packets", "kernel_tables"];
 /// `N passed, N failed` over all.
 pub(crate) fn vm(tree: &Tree, only: Option<Series>, filter: &[String]) -> Result<(), Failure> {
     setup::ensure(tree, &[Need::Host, Need::Ebpf, Need::Vm])?;
-    ebpf::build(tree)?;
+    ebpf::build_product(tree)?;
     let suites = build_suites(tree)?;
     let series = only.map_or_else(|| Series::value_variants().to_vec(), |one| vec![one]);
     let mut facts = Vec::new();

@@ -1,9 +1,8 @@
 //! A second reading of a frame, and what must hold between it and ours.
 //!
 //! The fuzz target `packet` and the replay of its corpus both ask it. The second reading walks
-//! the same headers with etherparse's slices, which know nothing of our offsets. It has no
-//! opinion on an upper layer that begins or goes on past the end that the IP header gives: we
-//! read on to the end of the frame there, and the host drops such a packet whatever we say.
+//! the same headers with etherparse's slices, which know nothing of our offsets. Nothing past the
+//! end that the IP header gives belongs to the packet, for either.
 
 use etherparse::{
     EtherType, Ethernet2Slice, IpAuthHeaderSlice, IpNumber, Ipv4HeaderSlice,
@@ -12,8 +11,8 @@ use etherparse::{
 };
 use proxy_common::{
     Judgement, Packet, Reason, Source,
-    exemption::MAX_EXTENSIONS,
     packet::{MAX_VLAN_TAGS, parse},
+    upper::MAX_EXTENSIONS,
 };
 
 /// What [`check`] met; a corpus that doesn't lead to each of these has lost something.
@@ -74,7 +73,7 @@ pub(crate) fn check(frame: &[u8]) -> Met {
     let Judgement::Judge(packet) = judged else {
         return Met::Malformed;
     };
-    let exemption = packet.exemption(&frame);
+    let exemption = exempted(&packet, &frame);
     let opinion = ip.exemption();
     if let Some(opinion) = opinion {
         assert_eq!(exemption, opinion);
@@ -110,8 +109,8 @@ fn padding_changes_nothing(frame: &[u8], packet: &Packet, complete: bool) {
         assert_eq!(parse(&padded), Judgement::Judge(*packet), "{filling:#x}");
         if complete {
             assert_eq!(
-                packet.exemption(&padded),
-                packet.exemption(&frame),
+                exempted(packet, &padded),
+                exempted(packet, &frame),
                 "{filling:#x}"
             );
         }
@@ -126,6 +125,12 @@ fn a_cut_packet_is_malformed(frame: &[u8], ip: &Ip<'_>) {
     }
 }
 
+/// What the program finds out: the upper layer, then the exemption.
+fn exempted(packet: &Packet, frame: &&[u8]) -> Exemption {
+    let upper = packet.upper(frame)?;
+    packet.exemption(frame, &upper)
+}
+
 fn a_tag_changes_nothing(frame: &[u8], ip: &Ip<'_>, exemption: Exemption) {
     let (addresses, rest) = frame.split_at(12);
     for tag in [[0x81, 0x00, 0x00, 0x07], [0x88, 0xa8, 0x0f, 0xff]] {
@@ -135,7 +140,7 @@ fn a_tag_changes_nothing(frame: &[u8], ip: &Ip<'_>, exemption: Exemption) {
             Judgement::Judge(packet) => {
                 assert!(ip.tags < MAX_VLAN_TAGS);
                 assert_eq!(packet.source, ip.source());
-                assert_eq!(packet.exemption(&tagged), exemption);
+                assert_eq!(exempted(&packet, &tagged), exemption);
             }
             Judgement::Decided(reason) => {
                 assert_eq!((reason, ip.tags), (Reason::VlanTooDeep, MAX_VLAN_TAGS));
@@ -159,7 +164,7 @@ fn a_mapped_source_is_the_ipv4_address(frame: &[u8], ip: &Ip<'_>, exemption: Exe
     let expected = Source::V4(u32::from_be_bytes([a, b, c, d]));
     assert!(
         matches!(judged, Judgement::Judge(packet)
-            if packet.source == expected && packet.exemption(&mapped) == exemption),
+            if packet.source == expected && exempted(&packet, &mapped) == exemption),
         "{judged:?}, but the source is {expected:?}"
     );
 }
@@ -255,7 +260,7 @@ impl Ip<'_> {
         }
     }
 
-    /// What the walk should say; `None` where the upper layer isn't all inside the packet.
+    /// What the walk should say; `None` where etherparse can't tell.
     fn exemption(&self) -> Option<Exemption> {
         match &self.header {
             Header::V4(header) => exemption_v4(header, &self.packet[header.slice().len()..]),
@@ -269,11 +274,16 @@ fn exemption_v4(header: &Ipv4HeaderSlice<'_>, payload: &[u8]) -> Option<Exemptio
     if header.protocol() != ip_number::ICMP || header.fragments_offset().value() != 0 {
         return Some(Ok(None));
     }
+    if payload.len() < 8 {
+        return Some(Err(Reason::Malformed));
+    }
     let [3, 4, ..] = payload else {
-        return (payload.len() >= 2).then_some(Ok(None));
+        return Some(Ok(None));
     };
-    let quoted_source = payload.get(8 + 12..8 + 16)?;
-    let ours = quoted_source == header.destination() && header.total_len() <= 576;
+    let quotes_us = payload
+        .get(8 + 12..8 + 16)
+        .is_some_and(|source| source == header.destination());
+    let ours = quotes_us && header.total_len() <= 576;
     Some(Ok(ours.then_some(Reason::PathMtu)))
 }
 
@@ -285,17 +295,22 @@ fn exemption_v6(header: &Ipv6HeaderSlice<'_>, packet: &[u8]) -> Option<Exemption
     while is_extension(next) {
         let bytes;
         if next == ip_number::IPV6_FRAGMENTATION_HEADER {
-            let extension = Ipv6FragmentHeaderSlice::from_slice(rest).ok()?;
+            let Ok(extension) = Ipv6FragmentHeaderSlice::from_slice(rest) else {
+                return Some(Err(Reason::Malformed));
+            };
             if extension.fragment_offset().value() != 0 {
                 return Some(Ok(None));
             }
             fragmented = true;
             (next, bytes) = (extension.next_header(), extension.slice().len());
         } else if next == ip_number::AUTHENTICATION_HEADER {
+            // etherparse also refuses a length of zero, which we walk.
             let extension = IpAuthHeaderSlice::from_slice(rest).ok()?;
             (next, bytes) = (extension.next_header(), extension.slice().len());
         } else {
-            let extension = Ipv6RawExtHeaderSlice::from_slice(rest).ok()?;
+            let Ok(extension) = Ipv6RawExtHeaderSlice::from_slice(rest) else {
+                return Some(Err(Reason::Malformed));
+            };
             (next, bytes) = (extension.next_header(), extension.slice().len());
         }
         if walked == MAX_EXTENSIONS {
@@ -307,11 +322,16 @@ fn exemption_v6(header: &Ipv6HeaderSlice<'_>, packet: &[u8]) -> Option<Exemption
     if next != ip_number::IPV6_ICMP {
         return Some(Ok(None));
     }
-    Some(Ok(match *rest.first()? {
+    if rest.len() < 8 {
+        return Some(Err(Reason::Malformed));
+    }
+    Some(Ok(match rest[0] {
         // Too big, in at most 1,280 bytes, about a packet that the destination sent.
         2 => {
-            let quoted_source = rest.get(8 + 8..8 + 24)?;
-            let ours = quoted_source == header.destination() && packet.len() <= 1_280;
+            let quotes_us = rest
+                .get(8 + 8..8 + 24)
+                .is_some_and(|source| source == header.destination());
+            let ours = quotes_us && packet.len() <= 1_280;
             ours.then_some(Reason::PathMtu)
         }
         133..=137 if header.hop_limit() == 255 && !fragmented => Some(Reason::NeighbourDiscovery),

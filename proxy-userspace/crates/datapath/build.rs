@@ -1,4 +1,4 @@
-//! Finds the eBPF object that `cargo xtask build` made, and embeds a stub where there is none.
+//! Finds the eBPF objects that `cargo xtask build` made, and embeds a stub where there are none.
 //!
 //! The stub keeps `cargo check`, `clippy` and `test` working without the eBPF toolchain; loading
 //! it is a typed error at run time.
@@ -10,10 +10,12 @@ use std::{
 
 fn main() {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let object = target_dir(&out_dir).join("bpf/portcullis.bpf.o");
-    println!("cargo::rerun-if-changed={}", object.display());
-    let bytes = fs::read(&object).unwrap_or_default();
-    fs::write(out_dir.join("portcullis.bpf.o"), bytes).expect("OUT_DIR is writable");
+    for name in ["portcullis.bpf.o", "portcullis-trace.bpf.o"] {
+        let object = target_dir(&out_dir).join("bpf").join(name);
+        println!("cargo::rerun-if-changed={}", object.display());
+        let bytes = fs::read(&object).unwrap_or_default();
+        fs::write(out_dir.join(name), bytes).expect("OUT_DIR is writable");
+    }
 }
 
 /// Cargo doesn't tell a build script where the target directory is; it is the ancestor of

@@ -26,6 +26,21 @@ pub(crate) enum ClientError {
 
 /// Asks the daemon one thing.
 pub(crate) fn ask(path: &Path, request: &Request) -> Result<Reply, ClientError> {
+    let mut answer = None;
+    ask_on(path, request, |reply| {
+        answer = Some(reply);
+        false
+    })?;
+    answer.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
+}
+
+/// Asks the daemon one thing that it answers with many replies, until `more` says that it was the
+/// last.
+pub(crate) fn ask_on(
+    path: &Path,
+    request: &Request,
+    mut more: impl FnMut(Reply) -> bool,
+) -> Result<(), ClientError> {
     let mut stream = UnixStream::connect(path).map_err(|source| {
         let path = path.to_path_buf();
         if source.kind() == io::ErrorKind::PermissionDenied {
@@ -41,10 +56,15 @@ pub(crate) fn ask(path: &Path, request: &Request) -> Result<Reply, ClientError> 
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written?,
     }
-    let mut answer = String::new();
-    BufReader::new(stream.take(LONGEST_LINE)).read_line(&mut answer)?;
-    if answer.is_empty() {
-        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut answer = String::new();
+        reader.by_ref().take(LONGEST_LINE).read_line(&mut answer)?;
+        if answer.is_empty() {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        if !more(serde_json::from_str(&answer)?) {
+            return Ok(());
+        }
     }
-    Ok(serde_json::from_str(&answer)?)
 }

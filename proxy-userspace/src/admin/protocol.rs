@@ -34,6 +34,17 @@ pub(crate) enum Request {
     Test { address: IpAddr },
     /// How the daemon is.
     Status,
+    /// The kernel's limits.
+    Limits,
+    /// Set one of them, until the daemon is started again.
+    SetLimit {
+        limit: String,
+        rate: u64,
+        burst: Option<u64>,
+        mode: Option<String>,
+    },
+    /// Tell what each stage decides on packets from these addresses; answered line by line.
+    Trace { target: IpNet, for_ms: u64 },
 }
 
 /// What the daemon answers.
@@ -50,6 +61,12 @@ pub(crate) enum Reply {
     Tested(Tested),
     /// How the daemon is.
     Status(Box<Status>),
+    /// The kernel's limits in force.
+    Limits { limits: Vec<LimitReport> },
+    /// What a stage decided; more replies follow.
+    TraceLine { line: String },
+    /// A trace is over: lines that were told, and how many of them were lost on the way.
+    TraceEnd { lines: u64, lost: u64 },
     /// The request was refused.
     Error { message: String },
 }
@@ -66,7 +83,7 @@ pub(crate) struct BadLineReport {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Tested {
     pub(crate) address: IpAddr,
-    /// `unlisted`, `trusted`, `blocked` or `banned`.
+    /// `unlisted`, `trusted`, `blocked`, `banned` or `monitored`.
     pub(crate) standing: String,
     /// Whether its packets are dropped.
     pub(crate) dropped: bool,
@@ -107,13 +124,29 @@ pub(crate) struct InterfaceStatus {
 pub(crate) struct ListSize {
     pub(crate) list: String,
     pub(crate) trusted: bool,
+    /// `enforce` or `monitor`.
+    pub(crate) mode: String,
     pub(crate) entries: usize,
+}
+
+/// A limit of the kernel's.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LimitReport {
+    pub(crate) limit: String,
+    /// Units a second; 0 for no limit.
+    pub(crate) rate: u64,
+    /// Units at once.
+    pub(crate) burst: u64,
+    /// `enforce` or `monitor`.
+    pub(crate) mode: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ReasonStatus {
     pub(crate) reason: String,
     pub(crate) dropped: bool,
+    /// Would have been dropped, had its list or limit been enforced.
+    pub(crate) monitored: bool,
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
 }

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     BadLineReport, InterfaceStatus, LONGEST_LINE, ListSize, ReasonStatus, Reply, Request, Status,
-    Tested,
+    Tested, mode_name,
 };
 use crate::{
     feed::{parse_list, parse_prefix},
@@ -50,6 +50,8 @@ pub(crate) struct Admin {
     pub(crate) listeners: Vec<String>,
     pub(crate) without_kernel: Option<String>,
     pub(crate) draining: watch::Receiver<bool>,
+    /// Held while somebody traces.
+    pub(crate) tracing: Mutex<()>,
 }
 
 /// Makes the socket, for its owner's eyes only unless other users are allowed.
@@ -113,6 +115,10 @@ impl Admin {
             let mut line = String::new();
             let mut reader = BufReader::new(reader.take(LONGEST_LINE));
             time::timeout(SILENCE, reader.read_line(&mut line)).await??;
+            if let Ok(Request::Trace { target, for_ms }) = serde_json::from_str(&line) {
+                let length = Duration::from_millis(for_ms);
+                return self.trace(target, length, peer, reader, writer).await;
+            }
             // Lists take locks and sync the disk: nothing for a thread that serves requests.
             let admin = Arc::clone(&self);
             tokio::task::spawn_blocking(move || admin.answer(&line, &peer)).await?
@@ -224,6 +230,7 @@ impl Admin {
                     Standing::Trusted => ("trusted", false),
                     Standing::Blocked => ("blocked", true),
                     Standing::Banned { .. } => ("banned", true),
+                    Standing::Monitored => ("monitored", false),
                 };
                 Ok(Reply::Tested(Tested {
                     address: address.to_canonical(),
@@ -233,6 +240,15 @@ impl Admin {
                 }))
             }
             Request::Status => Ok(Reply::Status(Box::new(self.status()?))),
+            Request::Limits => self.limits(),
+            Request::SetLimit {
+                limit,
+                rate,
+                burst,
+                mode,
+            } => self.set_limit(&limit, rate, burst, mode.as_deref(), peer),
+            // Answered line by line, in `welcome`.
+            Request::Trace { .. } => Ok(Reply::TraceEnd { lines: 0, lost: 0 }),
         }
     }
 
@@ -294,17 +310,19 @@ impl Admin {
                 .lists
                 .sizes()
                 .into_iter()
-                .map(|(list, trusted, entries)| ListSize {
-                    list,
-                    trusted,
-                    entries,
+                .map(|size| ListSize {
+                    list: size.list,
+                    trusted: size.trusted,
+                    mode: mode_name(size.mode).to_owned(),
+                    entries: size.entries,
                 })
                 .collect(),
             reasons: reasons
                 .into_iter()
                 .map(|count| ReasonStatus {
                     reason: count.reason.name().to_owned(),
-                    dropped: count.reason.drops(),
+                    dropped: count.reason.drops() && !count.monitored,
+                    monitored: count.monitored,
                     packets: count.packets,
                     bytes: count.bytes,
                 })

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! written   the TOML shape; unknown keys are refused
-//! prove     and prove_issuers, prove_routes, value: everything checked and loaded that can be, without running anything
+//! prove     and prove_issuers, prove_kernel, prove_routes, value: everything checked and loaded that can be, without running anything
 //! mistake   an error that names file, line, key, value and mend
 //! ```
 
 mod mistake;
 mod prove;
 mod prove_issuers;
+mod prove_kernel;
 mod prove_routes;
 mod value;
 mod written;
@@ -17,6 +18,7 @@ use std::{fs, path::Path};
 
 pub(crate) use mistake::{Mistake, Mistakes};
 pub(crate) use prove::{Config, IssuerConfig, KernelConfig, ListenerConfig};
+pub(crate) use prove_kernel::limit_setting;
 
 /// Reads and proves a configuration file.
 ///

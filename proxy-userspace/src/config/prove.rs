@@ -8,17 +8,18 @@ use std::{
     time::Duration,
 };
 
-use datapath::{Limits, Pins};
+use datapath::{Pins, Rules};
 use gateway::{Issuer, ListenerLimits, ServerTls, TlsError, Upstream, server_tls};
 use ipnet::IpNet;
 use policy::RouteTable;
-use proxy_common::Gcra;
 use toml::Spanned;
+
+use crate::lists::{ALLOW, CONFIG_TRUSTED};
 
 use super::{
     mistake::{Mistakes, Prover},
-    prove_issuers, prove_routes,
-    value::{in_range, prove_duration, prove_prefix, read_file},
+    prove_issuers, prove_kernel, prove_routes,
+    value::{in_range, prove_duration, prove_prefix, read_file, reject_repeated},
     written::{self, Written},
 };
 
@@ -31,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) kernel: Option<KernelConfig>,
     pub(crate) trusted: Vec<IpNet>,
     pub(crate) blocked: Vec<IpNet>,
+    /// Names of lists that only watch.
+    pub(crate) monitored: Vec<String>,
     pub(crate) admin_socket: PathBuf,
     pub(crate) admin_uids: Vec<u32>,
     pub(crate) audit_path: PathBuf,
@@ -57,7 +60,7 @@ pub(crate) struct KernelConfig {
     pub(crate) bpffs: PathBuf,
     pub(crate) pins: Pins,
     pub(crate) required: bool,
-    pub(crate) limits: Limits,
+    pub(crate) rules: Rules,
 }
 
 /// Proves a configuration; see [`super::load`].
@@ -78,7 +81,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
     let kernel = written
         .kernel
         .as_ref()
-        .map(|kernel| prove_kernel(&mut prover, kernel));
+        .map(|kernel| prove_kernel::kernel(&mut prover, kernel));
     let prefixes = |prover: &mut Prover<'_>, key: &str, entries: &[Spanned<String>]| {
         entries
             .iter()
@@ -93,6 +96,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
         kernel,
         trusted: prefixes(&mut prover, "lists.trusted", &written.lists.trusted),
         blocked: prefixes(&mut prover, "lists.blocked", &written.lists.blocked),
+        monitored: prove_monitored(&mut prover, &written.lists.monitor),
         admin_socket: written
             .admin
             .socket
@@ -120,6 +124,22 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
         ),
     };
     prover.finish(config)
+}
+
+/// Lists that can watch: any but those of trusted prefixes.
+fn prove_monitored(prover: &mut Prover<'_>, names: &[Spanned<String>]) -> Vec<String> {
+    reject_repeated(prover, "lists.monitor", names.iter());
+    for name in names {
+        if [ALLOW, CONFIG_TRUSTED].contains(&name.as_ref().as_str()) {
+            prover.reject(
+                "lists.monitor",
+                name.span(),
+                "is a list of trusted prefixes, which drops nothing",
+                "name lists that block",
+            );
+        }
+    }
+    names.iter().map(|name| name.as_ref().clone()).collect()
 }
 
 fn prove_listeners(prover: &mut Prover<'_>, written: &[written::Listener]) -> Vec<ListenerConfig> {
@@ -254,85 +274,4 @@ fn prove_limits(
             (1, 10_000),
         ),
     }
-}
-
-fn prove_kernel(prover: &mut Prover<'_>, written: &written::Kernel) -> KernelConfig {
-    if written.interfaces.as_ref().is_empty() {
-        prover.reject(
-            "kernel.interfaces",
-            written.interfaces.span(),
-            "names no interface",
-            "name at least one, or leave out [kernel] to run without XDP",
-        );
-    }
-    let existing = datapath::interface_names();
-    for (index, interface) in written.interfaces.as_ref().iter().enumerate() {
-        let earlier = written.interfaces.as_ref().iter().take(index);
-        if earlier
-            .map(Spanned::as_ref)
-            .any(|name| name == interface.as_ref())
-        {
-            prover.reject(
-                "kernel.interfaces",
-                interface.span(),
-                "is named twice",
-                "name each interface once",
-            );
-        }
-        if !existing.contains(interface.as_ref()) {
-            prover.reject(
-                "kernel.interfaces",
-                interface.span(),
-                "no such network interface",
-                format!("this host has: {}", existing.join(", ")),
-            );
-        }
-    }
-    let bpffs = written
-        .bpffs
-        .clone()
-        .unwrap_or_else(|| "/sys/fs/bpf".into());
-    let pin_name = written
-        .pin_name
-        .as_ref()
-        .map_or("portcullis", |name| name.as_ref().as_str());
-    if let Some(name) = &written.pin_name
-        && (pin_name.is_empty() || pin_name.contains(['/', '.']))
-    {
-        prover.reject(
-            "kernel.pin_name",
-            name.span(),
-            "is no plain name",
-            "use letters, digits, - and _",
-        );
-    }
-    KernelConfig {
-        interfaces: written
-            .interfaces
-            .as_ref()
-            .iter()
-            .map(|interface| interface.as_ref().clone())
-            .collect(),
-        pins: Pins::new(bpffs.join(pin_name)),
-        bpffs,
-        required: written.required.unwrap_or(true),
-        limits: Limits {
-            source_rate: prove_rate(prover, written),
-            sample_rate: {
-                let rate = written.sample_rate.as_ref();
-                let rate = in_range(prover, "kernel.sample_rate", rate, 20, (0, 100_000));
-                Gcra::per_second(rate, rate).unwrap_or(Gcra::UNLIMITED)
-            },
-        },
-    }
-}
-
-fn prove_rate(prover: &mut Prover<'_>, written: &written::Kernel) -> Gcra {
-    let most = 1_000_000_000;
-    let rate = written.source_rate.as_ref();
-    let rate = in_range(prover, "kernel.source_rate", rate, 20_000, (0, most));
-    let burst = written.source_burst.as_ref();
-    let burst = in_range(prover, "kernel.source_burst", burst, rate, (0, most));
-    // A rate of 0 is how an operator says that there is no limit.
-    Gcra::per_second(rate, burst).unwrap_or(Gcra::UNLIMITED)
 }

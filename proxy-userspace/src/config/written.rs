@@ -165,12 +165,81 @@ pub(crate) struct Kernel {
     pub(crate) pin_name: Option<Spanned<String>>,
     /// Whether to refuse to start when the kernel side can't.
     pub(crate) required: Option<bool>,
-    /// Packets a second of one source (IPv4 address, IPv6 /64); 0 for no limit.
-    pub(crate) source_rate: Option<Spanned<u64>>,
-    /// Packets of one source at once.
-    pub(crate) source_burst: Option<Spanned<u64>>,
+    /// `"all"` (default) or `"new-inbound-only"`.
+    pub(crate) scope: Option<Scope>,
+    /// What sources and aggregates of sources may send.
+    #[serde(default)]
+    pub(crate) limits: Limits,
     /// Drop samples a second and CPU.
     pub(crate) sample_rate: Option<Spanned<u64>>,
+}
+
+/// Which packets the lists judge.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Scope {
+    #[default]
+    All,
+    NewInboundOnly,
+}
+
+/// `[kernel.limits]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limits {
+    /// First bits of an address by which sources are told apart.
+    pub(crate) source_prefix: Option<KeyPrefix>,
+    /// First bits by which aggregates are.
+    pub(crate) aggregate_prefix: Option<KeyPrefix>,
+    /// Packets a second of a source.
+    pub(crate) source_packets: Option<Limit>,
+    /// Bytes a second of a source.
+    pub(crate) source_bytes: Option<Limit>,
+    /// New TCP connections a second of a source.
+    pub(crate) source_syn: Option<Limit>,
+    /// UDP datagrams a second of a source.
+    pub(crate) source_udp: Option<Limit>,
+    /// ICMP messages a second of a source.
+    pub(crate) source_icmp: Option<Limit>,
+    /// Packets a second of an aggregate.
+    pub(crate) aggregate_packets: Option<Limit>,
+    /// Bytes a second of an aggregate.
+    pub(crate) aggregate_bytes: Option<Limit>,
+    /// New TCP connections a second of an aggregate.
+    pub(crate) aggregate_syn: Option<Limit>,
+    /// UDP datagrams a second of an aggregate.
+    pub(crate) aggregate_udp: Option<Limit>,
+    /// ICMP messages a second of an aggregate.
+    pub(crate) aggregate_icmp: Option<Limit>,
+}
+
+/// `{ ipv4 = 32, ipv6 = 64 }`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyPrefix {
+    pub(crate) ipv4: Option<Spanned<u32>>,
+    pub(crate) ipv6: Option<Spanned<u32>>,
+}
+
+/// `{ rate = 100, burst = 200, mode = "enforce" }`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limit {
+    /// Units a second; 0 for no limit.
+    pub(crate) rate: Spanned<u64>,
+    /// Units at once; as many as in a second without it.
+    pub(crate) burst: Option<Spanned<u64>>,
+    /// `"enforce"` (default) or `"monitor"`.
+    pub(crate) mode: Option<Mode>,
+}
+
+/// What becomes of what goes over a limit.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    #[default]
+    Enforce,
+    Monitor,
 }
 
 /// `[lists]`
@@ -183,6 +252,9 @@ pub(crate) struct Lists {
     /// Prefixes that are dropped.
     #[serde(default)]
     pub(crate) blocked: Vec<Spanned<String>>,
+    /// Names of lists that only watch: what they would drop is counted and passes.
+    #[serde(default)]
+    pub(crate) monitor: Vec<Spanned<String>>,
 }
 
 /// `[admin]`

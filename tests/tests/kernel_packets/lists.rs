@@ -1,6 +1,6 @@
 //! What is trusted, blocked and banned while the rows run, and where each range begins and ends.
 
-use datapath::{Change, Claim, ListId, Truth, boot_ns};
+use datapath::{Claim, ListId, Truth, boot_ns};
 use portcullis_tests::frames::{
     IPV4, IPV6, IPV6_INSIDE, UDP, US_V4, ethernet, ipv4, ipv6, mapped, udp,
 };
@@ -24,16 +24,12 @@ pub(crate) const TRUSTED_V6: [u16; 8] = [0x2001, 0xdba, 7, 0, 0, 0, 0, 1];
 pub(crate) const BANNED_V6: [u16; 8] = [0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x101];
 pub(crate) const BAN_ENDED_V6: [u16; 8] = [0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x102];
 
-/// The lists that hold while the rows run, and the writes that make the kernel agree.
-pub(crate) fn truth() -> (Truth, Vec<Change>) {
-    let forever = Claim::Blocked { until_ns: None };
+/// The lists that hold while the rows run.
+pub(crate) fn truth() -> Truth {
+    let forever = Claim::BLOCKED;
     let now_ns = boot_ns();
-    let an_hour = Claim::Blocked {
-        until_ns: Some(now_ns + 3_600_000_000_000),
-    };
-    let ended = Claim::Blocked {
-        until_ns: Some(now_ns),
-    };
+    let an_hour = Claim::until(now_ns + 3_600_000_000_000);
+    let ended = Claim::until(now_ns);
     let claims = [
         ("198.51.100.7/32", FEED, forever),
         ("203.0.113.0/24", FEED, forever),
@@ -59,11 +55,10 @@ pub(crate) fn truth() -> (Truth, Vec<Change>) {
         ("fe80::bad/128", FEED, forever),
     ];
     let mut truth = Truth::default();
-    let changes = claims
-        .into_iter()
-        .flat_map(|(prefix, list, claim)| truth.put(prefix.parse().expect("a prefix"), list, claim))
-        .collect();
-    (truth, changes)
+    for (prefix, list, claim) in claims {
+        truth.set(prefix.parse().expect("a prefix"), list, Some(claim));
+    }
+    truth
 }
 
 pub(crate) fn datagram_v4(source: [u8; 4]) -> Vec<u8> {

@@ -62,10 +62,9 @@ struct Kernel {
 impl Kernel {
     fn start() -> Result<Self, Failure> {
         let bpffs = Bpffs::mount()?;
-        let mut loaded = Loaded::start(options(bpffs.pins()), std::iter::empty())?;
+        let truth = lists::truth();
+        let mut loaded = Loaded::start(options(bpffs.pins()), &truth)?;
         let samples = loaded.datapath.take_samples().ok_or("no ring of samples")?;
-        let (truth, changes) = lists::truth();
-        loaded.datapath.tables().apply(&changes)?;
         Ok(Self {
             loaded,
             truth,

@@ -1,6 +1,6 @@
 //! Sentences that take several frames, or a change between them.
 
-use datapath::{Change, Claim, Limits};
+use datapath::{Claim, Plan, Rules};
 use ipnet::IpNet;
 use portcullis_tests::{
     frames::{
@@ -8,11 +8,11 @@ use portcullis_tests::{
         UDP, US_V4, arp_request, cut, ethernet, extension, icmp, ipv4, ipv6, mapped, tcp_syn, udp,
         vlan,
     },
-    loaded::{Failure, NO_LIMITS, SHORTEST_FRAME_BYTES},
+    loaded::{Failure, SHORTEST_FRAME_BYTES},
 };
 use proxy_common::{
-    Gcra,
-    Reason::{self, Blocked, Clean, Malformed, NeighbourDiscovery, NotIp, RateLimited, Trusted},
+    Gcra, Limit, LimitSetting, Mode,
+    Reason::{self, Blocked, Clean, Malformed, NeighbourDiscovery, NotIp, SourcePackets, Trusted},
 };
 
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) const SCENES: [Scene; 23] = [
     scene("an IPv4 frame cut off at any byte is malformed", every_cut_of_ipv4),
     scene("an IPv6 frame cut off at any byte is malformed", every_cut_of_ipv6),
     scene("a frame behind two VLAN tags cut off at any byte is malformed", every_cut_behind_tags),
-    scene("an extension chain that ends honestly at any byte is malformed until ICMPv6 is there", every_honest_end),
+    scene("an extension chain that ends honestly at any byte is malformed until ICMPv6's header is there", every_honest_end),
 
     scene("a source passes within its burst and is limited beyond it", burst),
     scene("a second source is undisturbed by one over its limit", second_source),
@@ -92,7 +92,8 @@ fn every_cut_behind_tags(kernel: &mut Kernel) -> Result<(), Failure> {
 
 /// The IPv6 length is true at every cut, so that only the walk can notice.
 fn every_honest_end(kernel: &mut Kernel) -> Result<(), Failure> {
-    const TYPE_OF_MESSAGE: usize = 16;
+    const MESSAGE_BEGINS: usize = 16;
+    const ICMP_HEADER_BYTES: usize = 8;
     let solicitation = icmp(135, 0, &[0; 20]);
     let chain = extension(DESTINATION_OPTIONS, 0, &extension(ICMPV6, 0, &solicitation));
     let header = Ipv6 {
@@ -101,7 +102,7 @@ fn every_honest_end(kernel: &mut Kernel) -> Result<(), Failure> {
     };
     for bytes in 0..=chain.len() {
         let frame = ethernet(IPV6, &header.carrying(DESTINATION_OPTIONS, &chain[..bytes]));
-        let expected = if bytes > TYPE_OF_MESSAGE {
+        let expected = if bytes >= MESSAGE_BEGINS + ICMP_HEADER_BYTES {
             NeighbourDiscovery
         } else {
             Malformed
@@ -115,7 +116,7 @@ fn every_honest_end(kernel: &mut Kernel) -> Result<(), Failure> {
 fn hourly(burst: u64) -> Gcra {
     const HOUR_NS: u64 = 3_600_000_000_000;
     Gcra {
-        emission_ns: HOUR_NS,
+        emission: HOUR_NS << 10,
         tolerance_ns: HOUR_NS * (burst - 1),
     }
 }
@@ -123,15 +124,14 @@ fn hourly(burst: u64) -> Gcra {
 /// Plays with a limit on sources in force, and lifts it again.
 fn limited(
     kernel: &mut Kernel,
-    source_rate: Gcra,
+    source_packets: Gcra,
     play: impl FnOnce(&mut Kernel) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    kernel.loaded.datapath.set_limits(Limits {
-        source_rate,
-        ..NO_LIMITS
-    })?;
+    let limit = LimitSetting::new(source_packets, Mode::Enforce);
+    let rules = Rules::NONE.with(Limit::SourcePackets, limit);
+    kernel.loaded.datapath.set_rules(&rules)?;
     let played = play(kernel);
-    kernel.loaded.datapath.set_limits(NO_LIMITS)?;
+    kernel.loaded.datapath.set_rules(&Rules::NONE)?;
     played
 }
 
@@ -155,8 +155,8 @@ fn burst(kernel: &mut Kernel) -> Result<(), Failure> {
                 (&frame, Clean),
                 (&frame, Clean),
                 (&frame, Clean),
-                (&frame, RateLimited),
-                (&frame, RateLimited),
+                (&frame, SourcePackets),
+                (&frame, SourcePackets),
             ],
         )
     })
@@ -172,10 +172,10 @@ fn second_source(kernel: &mut Kernel) -> Result<(), Failure> {
                 (&fast, Clean),
                 (&calm, Clean),
                 (&fast, Clean),
-                (&fast, RateLimited),
-                (&fast, RateLimited),
+                (&fast, SourcePackets),
+                (&fast, SourcePackets),
                 (&calm, Clean),
-                (&calm, RateLimited),
+                (&calm, SourcePackets),
             ],
         )
     })
@@ -191,7 +191,7 @@ fn fragments_count(kernel: &mut Kernel) -> Result<(), Failure> {
     limited(kernel, hourly(2), |kernel| {
         in_turn(
             kernel,
-            &[(&whole, Clean), (&later, Clean), (&later, RateLimited)],
+            &[(&whole, Clean), (&later, Clean), (&later, SourcePackets)],
         )
     })
 }
@@ -214,7 +214,7 @@ fn blocked_not_limited(kernel: &mut Kernel) -> Result<(), Failure> {
 fn ended_ban_limited(kernel: &mut Kernel) -> Result<(), Failure> {
     let frame = datagram_v4(BAN_ENDED_V4);
     limited(kernel, hourly(1), |kernel| {
-        in_turn(kernel, &[(&frame, Clean), (&frame, RateLimited)])
+        in_turn(kernel, &[(&frame, Clean), (&frame, SourcePackets)])
     })
 }
 
@@ -227,8 +227,8 @@ fn same_64(kernel: &mut Kernel) -> Result<(), Failure> {
             &[
                 (&first, Clean),
                 (&last, Clean),
-                (&first, RateLimited),
-                (&last, RateLimited),
+                (&first, SourcePackets),
+                (&last, SourcePackets),
             ],
         )
     })
@@ -240,7 +240,7 @@ fn next_64(kernel: &mut Kernel) -> Result<(), Failure> {
     limited(kernel, hourly(1), |kernel| {
         in_turn(
             kernel,
-            &[(&one, Clean), (&one, RateLimited), (&next, Clean)],
+            &[(&one, Clean), (&one, SourcePackets), (&next, Clean)],
         )
     })
 }
@@ -253,9 +253,9 @@ fn link_local(kernel: &mut Kernel) -> Result<(), Failure> {
             kernel,
             &[
                 (&one, Clean),
-                (&one, RateLimited),
+                (&one, SourcePackets),
                 (&other, Clean),
-                (&other, RateLimited),
+                (&other, SourcePackets),
             ],
         )
     })
@@ -271,8 +271,8 @@ fn mapped_shares(kernel: &mut Kernel) -> Result<(), Failure> {
             &[
                 (&plain, Clean),
                 (&mapped, Clean),
-                (&plain, RateLimited),
-                (&mapped, RateLimited),
+                (&plain, SourcePackets),
+                (&mapped, SourcePackets),
             ],
         )
     })
@@ -298,13 +298,13 @@ fn discovery_unlimited(kernel: &mut Kernel) -> Result<(), Failure> {
 fn switched_off(kernel: &mut Kernel) -> Result<(), Failure> {
     let frame = datagram_v4([100, 64, 15, 1]);
     limited(kernel, hourly(1), |kernel| {
-        in_turn(kernel, &[(&frame, Clean), (&frame, RateLimited)])
+        in_turn(kernel, &[(&frame, Clean), (&frame, SourcePackets)])
     })?;
     limited(kernel, Gcra::UNLIMITED, |kernel| {
         in_turn(kernel, &[(&frame, Clean), (&frame, Clean)])
     })?;
     limited(kernel, hourly(1), |kernel| {
-        in_turn(kernel, &[(&frame, RateLimited)])
+        in_turn(kernel, &[(&frame, SourcePackets)])
     })
 }
 
@@ -320,7 +320,7 @@ fn flood(kernel: &mut Kernel) -> Result<(), Failure> {
             for _ in 0..3 {
                 kernel.loaded.judge(&from(80, flooder))?;
             }
-            kernel.loaded.expect(&from(80, flooder), RateLimited)?;
+            kernel.loaded.expect(&from(80, flooder), SourcePackets)?;
         }
         let mut disturbed = 0;
         for newcomer in 0..1_000 {
@@ -328,7 +328,7 @@ fn flood(kernel: &mut Kernel) -> Result<(), Failure> {
             let first = kernel.loaded.judge(&frame)?;
             let second = kernel.loaded.judge(&frame)?;
             disturbed += usize::from((first, second) != (Clean, Clean));
-            kernel.loaded.expect(&frame, RateLimited)?;
+            kernel.loaded.expect(&frame, SourcePackets)?;
         }
         if disturbed > 10 {
             return Err(format!("{disturbed} of 1,000 newcomers lost some of their burst").into());
@@ -345,15 +345,15 @@ fn while_blocked(
 ) -> Result<(), Failure> {
     const LIST: datapath::ListId = 9;
     let prefix: IpNet = prefix.parse()?;
-    let apply =
-        |kernel: &mut Kernel, changes: Vec<Change>| kernel.loaded.datapath.tables().apply(&changes);
-    let changes = kernel
-        .truth
-        .put(prefix, LIST, Claim::Blocked { until_ns: None });
-    apply(kernel, changes)?;
+    let apply = |kernel: &mut Kernel, plan: Plan| {
+        let tables = kernel.loaded.datapath.tables();
+        tables.apply(&plan, &kernel.truth)
+    };
+    let plan = kernel.truth.put(prefix, LIST, Claim::BLOCKED);
+    apply(kernel, plan)?;
     let played = play(kernel);
-    let changes = kernel.truth.remove(prefix, LIST);
-    apply(kernel, changes)?;
+    let plan = kernel.truth.remove(prefix, LIST);
+    apply(kernel, plan)?;
     played
 }
 
@@ -400,19 +400,20 @@ fn sampled(
     sample_rate: Gcra,
     play: impl FnOnce(&Kernel) -> Result<(), Failure>,
 ) -> Result<Vec<datapath::Drop>, Failure> {
-    kernel.loaded.datapath.set_limits(Limits {
+    let rules = Rules {
         sample_rate,
-        ..NO_LIMITS
-    })?;
+        ..Rules::NONE
+    };
+    kernel.loaded.datapath.set_rules(&rules)?;
     let played = play(kernel);
-    kernel.loaded.datapath.set_limits(NO_LIMITS)?;
+    kernel.loaded.datapath.set_rules(&Rules::NONE)?;
     played?;
     Ok(std::iter::from_fn(|| kernel.samples.next_drop()).collect())
 }
 
 /// A sample of every drop: one a nanosecond.
 const EVERY_DROP: Gcra = Gcra {
-    emission_ns: 1,
+    emission: 1 << 10,
     tolerance_ns: 0,
 };
 
@@ -439,6 +440,7 @@ fn one_sample(
         at_ns: sample.at_ns,
         source: source.map(str::parse).transpose()?,
         reason,
+        monitored: false,
         ifindex: LOOPBACK,
         frame_bytes: u32::try_from(frame.len())?,
     };

@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "portcullis-tests",
         &["proxy-common", "datapath", "audit", "policy"],
     ),
+    ("bench-ebpf", &[]),
     ("xtask", &[]),
 ];
 

@@ -124,6 +124,8 @@ pub struct ReasonRecord {
     pub reason: String,
     /// Whether it means a drop.
     pub dropped: bool,
+    /// Whether it would mean a drop, were its list or limit enforced.
+    pub monitored: bool,
     /// Packets.
     pub packets: u64,
     /// Bytes, from the Ethernet header on.
@@ -144,6 +146,8 @@ pub struct DropRecord {
     pub source: Option<String>,
     /// The kernel's reason.
     pub reason: String,
+    /// Its list or limit only watches: the packet passed.
+    pub monitored: bool,
     /// Lists that hold the source, as they stand now.
     pub lists: Vec<String>,
     /// Index of the interface.

@@ -18,20 +18,29 @@ use crate::{
 pub struct ReasonCount {
     /// The reason.
     pub reason: Reason,
+    /// Its list or limit only watched: the packets passed.
+    pub monitored: bool,
     /// Frames.
     pub packets: u64,
     /// Their bytes, from the Ethernet header on.
     pub bytes: u64,
 }
 
-/// Sums the per-CPU counters; nothing stops while they are read.
+/// Sums the per-CPU counters; nothing stops while they are read. First every reason, then every
+/// drop that was only watched.
 pub(crate) fn read(counters: &PerCpuArray<MapData, Counter>) -> Result<Vec<ReasonCount>, MapError> {
-    Reason::ALL
+    let enforced = Reason::ALL.into_iter().map(|reason| (reason, false));
+    let monitored = Reason::ALL
         .into_iter()
-        .map(|reason| {
-            let per_cpu = counters.get(&(reason as u32), 0)?;
+        .filter(|reason| reason.drops())
+        .map(|reason| (reason, true));
+    enforced
+        .chain(monitored)
+        .map(|(reason, monitored)| {
+            let per_cpu = counters.get(&reason.slot(monitored), 0)?;
             Ok(ReasonCount {
                 reason,
+                monitored,
                 packets: per_cpu.iter().map(|counter| counter.packets).sum(),
                 bytes: per_cpu.iter().map(|counter| counter.bytes).sum(),
             })
@@ -80,6 +89,8 @@ pub struct Drop {
     pub source: Option<IpAddr>,
     /// Why.
     pub reason: Reason,
+    /// Its list or limit only watches: it would have been dropped, and passed.
+    pub monitored: bool,
     /// Index of the interface it came in on.
     pub ifindex: u32,
     /// Length of the frame.
@@ -132,6 +143,7 @@ fn parse(bytes: &[u8]) -> Option<Drop> {
         reason: Reason::from_index(word(24)?)?,
         ifindex: word(28)?,
         frame_bytes: word(32)?,
+        monitored: word(36)? != 0,
     })
 }
 
@@ -149,14 +161,15 @@ mod tests {
                 .expect("an address")
                 .octets(),
         );
-        for word in [Reason::RateLimited as u32, 3, 60, 0] {
+        for word in [Reason::SourcePackets as u32, 3, 60, 1] {
             bytes.extend(word.to_ne_bytes());
         }
         assert_eq!(bytes.len(), size_of::<DropSample>());
         let drop = parse(&bytes).expect("a whole sample");
         assert_eq!(drop.at_ns, 77);
         assert_eq!(drop.source, Some("192.0.2.9".parse().expect("an address")));
-        assert_eq!(drop.reason, Reason::RateLimited);
+        assert_eq!(drop.reason, Reason::SourcePackets);
+        assert!(drop.monitored);
         assert_eq!((drop.ifindex, drop.frame_bytes), (3, 60));
         assert_eq!(parse(&bytes[..39]), None);
     }

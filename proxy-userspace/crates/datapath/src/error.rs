@@ -3,6 +3,7 @@
 use std::{fmt, io, path::PathBuf};
 
 use aya::{EbpfError, maps::MapError, pin::PinError, programs::ProgramError};
+use proxy_common::table::MOST_CELLS;
 
 /// Who already runs an XDP program on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +107,16 @@ pub enum DatapathError {
         path: PathBuf,
         /// What doesn't match.
         difference: String,
+    },
+
+    /// No table holds so many cells.
+    #[error(
+        "the lists come to {cells} table entries, more than a table holds ({}); take the largest list out, or its long prefixes",
+        MOST_CELLS
+    )]
+    ListsTooLarge {
+        /// Entries of one address family.
+        cells: u64,
     },
 
     /// A pin directory or pin could not be made, read or removed.

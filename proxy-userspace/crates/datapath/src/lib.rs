@@ -3,33 +3,50 @@
 //!
 //! ```text
 //! host      is this a machine we can run on?
-//! object    the embedded eBPF object, or the stub
+//! object    the embedded eBPF objects, or the stub
 //! pins      what is pinned in bpffs, and whether it may be adopted
 //! attach    one interface: adopt, attach natively or generically, name who is in the way
 //! truth     what the lists add up to, and what a change of one entry changes
-//! trie      the claims of one address family, and the cells they add up to
-//! tables    writing that into the kernel's tries
+//! claim, prefixes, family   claims and their sums; those of one address family; IPv4 and IPv6
+//! plan      the writes that a change comes to
+//! compile   a whole table in one pass
+//! tables, mapping   putting plans and tables into the kernel's memory
+//! rules     scope, limits and samples as the program reads them
+//! trace     the program that tells of each stage, for a while
 //! counters  what was passed and dropped, and samples of the drops
 //! ```
 
+#[cfg(test)]
+mod agreement;
 mod attach;
+mod claim;
+mod compile;
 mod counters;
 mod error;
+mod family;
 mod host;
+mod mapping;
 mod netlink;
 mod object;
 mod pins;
+mod plan;
+mod prefixes;
+mod rules;
 mod start;
 mod tables;
-mod trie;
+mod trace;
 mod truth;
 
 pub use attach::{Attachment, AttachmentMode, AttachmentOrigin, interface_names};
+pub use claim::{Claim, ListId, Standing};
 pub use counters::{Drop, PinnedCounters, ReasonCount, Samples};
 pub use error::{DatapathError, InterfaceOwner};
 pub use host::{Host, boot_ns};
 pub use object::{embedded_object, is_stub};
 pub use pins::{Pins, detach};
-pub use start::{Datapath, Limits, Options};
+pub use plan::{Change, Plan};
+pub use rules::Rules;
+pub use start::{Admitted, Datapath, Options};
 pub use tables::Tables;
-pub use truth::{Change, Claim, ListId, Standing, Truth};
+pub use trace::Trace;
+pub use truth::{MANY_EDITS, Truth};

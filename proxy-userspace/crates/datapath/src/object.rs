@@ -1,4 +1,4 @@
-//! The embedded eBPF object.
+//! The embedded eBPF objects.
 
 use aya::include_bytes_aligned;
 
@@ -6,6 +6,9 @@ use crate::error::DatapathError;
 
 /// Empty when this crate was built without the eBPF toolchain; see build.rs.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portcullis.bpf.o"));
+
+static TRACE_OBJECT: &[u8] =
+    include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portcullis-trace.bpf.o"));
 
 /// Whether this build holds a stub in place of the eBPF object.
 pub fn is_stub() -> bool {
@@ -21,6 +24,17 @@ pub fn embedded_object() -> Result<&'static [u8], DatapathError> {
         return Err(DatapathError::StubObject);
     }
     Ok(OBJECT)
+}
+
+/// The same program, telling what each stage decides.
+///
+/// # Errors
+/// [`DatapathError::StubObject`] when there is none in this build.
+pub(crate) fn embedded_trace_object() -> Result<&'static [u8], DatapathError> {
+    if TRACE_OBJECT.is_empty() {
+        return Err(DatapathError::StubObject);
+    }
+    Ok(TRACE_OBJECT)
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ impl Pins {
         if pinned.is_empty() {
             return Ok(Adoption::Nothing);
         }
-        for (name, wanted) in &object.maps {
+        for (name, wanted) in object.maps.iter().filter(|(name, _)| is_pinned(name)) {
             let path = self.map(name);
             if !pinned.contains(name) {
                 return Ok(Adoption::Incompatible(format!("map {name} is not pinned")));
@@ -155,6 +155,12 @@ impl Pins {
         }
         Ok(())
     }
+}
+
+/// Whether a map of the object is one that outlives the daemon: the compiler's own, such as
+/// `.rodata`, are constants of one program.
+pub(crate) fn is_pinned(map: &str) -> bool {
+    !map.starts_with('.')
 }
 
 /// Detaches Portcullis from every interface and removes its pins; returns the interfaces.

@@ -8,25 +8,32 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use aya_obj::Object;
-use ipnet::IpNet;
-use proxy_common::{ABI_VERSION, Cell, Counter, Gcra, Settings};
+use proxy_common::{Counter, Settings};
 
 use crate::{
     attach::{self, Attachment},
     counters::{self, ReasonCount, Samples},
     error::{DatapathError, While as _},
     object::embedded_object,
-    pins::{Adoption, Pins, remove_pin},
+    pins::{Adoption, Pins, is_pinned, remove_pin},
+    rules::Rules,
     tables::Tables,
+    truth::Truth,
 };
 
-/// How fast sources may send, and how often drops are sampled. Both can change at run time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Packets of one source (IPv4 /32, IPv6 /64).
-    pub source_rate: Gcra,
-    /// Drop samples of one CPU.
-    pub sample_rate: Gcra,
+/// `XDP_DROP` and `XDP_PASS` of linux/bpf.h.
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+/// What becomes of packets that the program admits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admitted {
+    /// They go on to the network stack.
+    #[default]
+    Pass,
+    /// They are dropped after they were counted as admitted, so that a benchmark measures the
+    /// program and not the stack behind it. Of no use to anybody else.
+    Drop,
 }
 
 /// What to guard.
@@ -36,8 +43,10 @@ pub struct Options {
     pub pins: Pins,
     /// Interfaces to attach to, by name.
     pub interfaces: Vec<String>,
-    /// Limits in force from the first packet on.
-    pub limits: Limits,
+    /// Rules in force from the first packet on.
+    pub rules: Rules,
+    /// What becomes of admitted packets.
+    pub admitted: Admitted,
     /// Key of the limiter's hash, used when no earlier run left one.
     pub hash_key: [u64; 2],
 }
@@ -51,11 +60,12 @@ pub struct Datapath {
     attachments: Vec<Attachment>,
     detached: Vec<String>,
     pins: Pins,
+    rules: Rules,
 }
 
 impl Datapath {
-    /// Loads the program, or takes over what an earlier run left pinned, makes the tables hold
-    /// exactly `cells`, and attaches to every interface. Interfaces that were guarded by an
+    /// Loads the program, or takes over what an earlier run left pinned, makes the tables say
+    /// what `truth` says, and attaches to every interface. Interfaces that were guarded by an
     /// earlier run and are not named any more are released.
     ///
     /// Everything is inspected before anything is changed, and tables and settings are right
@@ -63,14 +73,12 @@ impl Datapath {
     ///
     /// # Errors
     /// See [`DatapathError`]; after one, what an earlier run attached is still attached.
-    pub fn start(
-        options: Options,
-        cells: impl Iterator<Item = (IpNet, Cell)>,
-    ) -> Result<Self, DatapathError> {
+    pub fn start(options: Options, truth: &Truth) -> Result<Self, DatapathError> {
         let Options {
             pins,
             interfaces,
-            limits,
+            rules,
+            admitted,
             hash_key,
         } = options;
         let bytes = embedded_object()?;
@@ -84,17 +92,20 @@ impl Datapath {
         let hash_key = prepare_pins(&pins, &object)?.unwrap_or(hash_key);
 
         let mut loader = EbpfLoader::new();
-        for name in object.maps.keys() {
+        for name in object.maps.keys().filter(|name| is_pinned(name)) {
             loader.map_pin_path(name, pins.map(name));
         }
+        let action = match admitted {
+            Admitted::Pass => XDP_PASS,
+            Admitted::Drop => XDP_DROP,
+        };
+        loader.override_global("ADMITTED_ACTION", &action, true);
         let mut ebpf = loader.load(bytes).while_trying_to("load the maps")?;
         let mut take = |name: &'static str| {
             ebpf.take_map(name)
                 .ok_or_else(|| aya::maps::MapError::InvalidName { name: name.into() })
         };
-        let mut tables = take("PREFIXES_V4")
-            .and_then(|v4| Tables::new(v4, take("PREFIXES_V6")?))
-            .while_trying_to("open the prefix tables")?;
+        let lists = take("LISTS").while_trying_to("open the list tables")?;
         let settings = take("SETTINGS")
             .and_then(Array::try_from)
             .while_trying_to("open the settings")?;
@@ -111,17 +122,17 @@ impl Datapath {
             .while_trying_to("find the XDP program")?;
         despite_signals(|| program.load()).while_trying_to("load the XDP program")?;
 
-        tables.reconcile(cells)?;
         let mut datapath = Self {
-            tables,
+            tables: Tables::new(lists, truth)?,
             settings,
             counters,
             samples: Some(samples),
             attachments: Vec::new(),
             detached: Vec::new(),
             pins,
+            rules,
         };
-        datapath.write_settings(hash_key, limits)?;
+        datapath.write_settings(hash_key, &rules)?;
         for candidate in candidates {
             match attach::attach(candidate, program, &datapath.pins) {
                 Ok(attachment) => datapath.attachments.push(attachment),
@@ -136,7 +147,7 @@ impl Datapath {
         Ok(datapath)
     }
 
-    /// The prefix tables.
+    /// The list tables.
     pub fn tables(&mut self) -> &mut Tables {
         &mut self.tables
     }
@@ -144,6 +155,10 @@ impl Datapath {
     /// The guarded interfaces.
     pub fn attachments(&self) -> &[Attachment] {
         &self.attachments
+    }
+
+    pub(crate) fn attachments_mut(&mut self) -> &mut [Attachment] {
+        &mut self.attachments
     }
 
     /// Interfaces of an earlier run that this start released.
@@ -156,17 +171,24 @@ impl Datapath {
         &self.pins
     }
 
-    /// Puts other limits in force for the next packet.
+    /// The rules in force.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Puts other rules in force for the next packet. Buckets keep what they hold.
     ///
     /// # Errors
     /// [`DatapathError::Kernel`] when the settings can't be read or written.
-    pub fn set_limits(&mut self, limits: Limits) -> Result<(), DatapathError> {
+    pub fn set_rules(&mut self, rules: &Rules) -> Result<(), DatapathError> {
         let hash_key = self
             .settings
             .get(&0, 0)
             .while_trying_to("read the settings")?
             .hash_key;
-        self.write_settings(hash_key, limits)
+        self.write_settings(hash_key, rules)?;
+        self.rules = *rules;
+        Ok(())
     }
 
     /// What every reason has counted since the maps were made, over restarts.
@@ -182,16 +204,9 @@ impl Datapath {
         self.samples.take()
     }
 
-    fn write_settings(&mut self, hash_key: [u64; 2], limits: Limits) -> Result<(), DatapathError> {
-        let settings = Settings {
-            abi_version: ABI_VERSION,
-            reserved: 0,
-            hash_key,
-            source_rate: limits.source_rate,
-            sample_rate: limits.sample_rate,
-        };
+    fn write_settings(&mut self, hash_key: [u64; 2], rules: &Rules) -> Result<(), DatapathError> {
         self.settings
-            .set(0, settings, 0)
+            .set(0, rules.settings(hash_key), 0)
             .while_trying_to("write the settings")
     }
 
@@ -226,7 +241,9 @@ impl Datapath {
 ///
 /// It gives up with `EAGAIN` when one is pending (Linux commit c3494801cd17). libbpf tries five
 /// times; aya tries twice, the second time slower because it asks for the verifier's log.
-fn despite_signals(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+pub(crate) fn despite_signals(
+    mut load: impl FnMut() -> Result<(), ProgramError>,
+) -> Result<(), ProgramError> {
     const TRIES: usize = 5;
     for _ in 1..TRIES {
         match load() {

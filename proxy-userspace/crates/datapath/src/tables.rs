@@ -1,131 +1,160 @@
-//! Writing cells into the kernel's tries.
+//! The kernel's tables: made whole and swapped in, or changed word by word.
 
-use std::collections::HashMap;
-
-use aya::{
-    Pod,
-    maps::{
-        Map, MapData, MapError,
-        lpm_trie::{Key, LpmTrie},
-    },
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::{BuildHasher as _, Hasher as _},
 };
+
+use aya::maps::{ArrayOfMaps, Map, MapData};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use proxy_common::Cell;
+use proxy_common::{
+    Cell,
+    table::{Full, differing_codes},
+};
+use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::{
+    compile::{count_cells, fill},
     error::{DatapathError, While as _},
-    trie::additions_first,
-    truth::Change,
+    family::{Family, begin},
+    mapping::MappedArray,
+    plan::{Change, Plan},
+    prefixes::Prefixes,
+    truth::Truth,
 };
 
-type TrieV4 = LpmTrie<MapData, u32, Cell>;
-type TrieV6 = LpmTrie<MapData, [u64; 2], Cell>;
+/// Seeds that are tried before a table is doubled. Of the largest tables one in 200 needs a second;
+/// see `buckets_for`.
+const SEEDS: u32 = 3;
 
-/// The tries `PREFIXES_V4` and `PREFIXES_V6`.
+/// The map `LISTS` and the two tables in it.
 pub struct Tables {
-    v4: TrieV4,
-    v6: TrieV6,
+    lists: ArrayOfMaps<MapData, MapData>,
+    v4: MappedArray,
+    v6: MappedArray,
 }
 
 impl Tables {
-    pub(crate) fn new(v4: Map, v6: Map) -> Result<Self, MapError> {
-        Ok(Self {
-            v4: v4.try_into()?,
-            v6: v6.try_into()?,
-        })
+    /// Makes tables for the truth and puts them in force.
+    pub(crate) fn new(lists: Map, truth: &Truth) -> Result<Self, DatapathError> {
+        let mut lists: ArrayOfMaps<MapData, MapData> =
+            lists.try_into().while_trying_to("open the list tables")?;
+        let (v4, v6) = (make(truth.v4())?, make(truth.v6())?);
+        put_in_force::<Ipv4Net>(&mut lists, &v4)?;
+        put_in_force::<Ipv6Net>(&mut lists, &v6)?;
+        Ok(Self { lists, v4, v6 })
     }
 
-    /// Applies changes in their order.
+    /// Makes both tables anew from the truth and swaps them in: each packet is judged by the whole
+    /// old table or the whole new one. Memory for both is held until the swap.
     ///
     /// # Errors
-    /// [`DatapathError::Kernel`] at the first write that the kernel refuses; those before it
-    /// stand, and [`Self::reconcile`] completes them.
-    pub fn apply(&mut self, changes: &[Change]) -> Result<(), DatapathError> {
-        for change in changes {
-            match *change {
-                Change::Put(IpNet::V4(prefix), cell) => self.v4.insert(&key_v4(prefix), cell, 0),
-                Change::Put(IpNet::V6(prefix), cell) => self.v6.insert(&key_v6(prefix), cell, 0),
-                Change::Remove(IpNet::V4(prefix)) => gone(self.v4.remove(&key_v4(prefix))),
-                Change::Remove(IpNet::V6(prefix)) => gone(self.v6.remove(&key_v6(prefix))),
+    /// [`DatapathError::Kernel`] when a table can't be made or swapped in,
+    /// [`DatapathError::ListsTooLarge`]; the tables in force are as they were.
+    pub fn load(&mut self, truth: &Truth) -> Result<(), DatapathError> {
+        let (v4, v6) = (make(truth.v4())?, make(truth.v6())?);
+        // The kernel waits for the last packet that is judged by the old table (`maybe_wait_bpf_
+        // programs`, kernel/bpf/syscall.c), so its memory may go when `self.v4` is replaced.
+        put_in_force::<Ipv4Net>(&mut self.lists, &v4)?;
+        self.v4 = v4;
+        put_in_force::<Ipv6Net>(&mut self.lists, &v6)?;
+        self.v6 = v6;
+        Ok(())
+    }
+
+    /// Carries out a plan that came of a change to `truth`.
+    ///
+    /// # Errors
+    /// As [`Self::load`], which is what a plan comes to whose cells don't fit any more.
+    pub fn apply(&mut self, plan: &Plan, truth: &Truth) -> Result<(), DatapathError> {
+        if plan.is_rebuild() {
+            return self.load(truth);
+        }
+        let mut added = false;
+        let mut settled = false;
+        for change in plan.changes() {
+            // A packet may have read a code that led to a cell which goes away now, because
+            // another answer has taken its place: it must have found one of the two first.
+            if matches!(change, Change::Remove(_)) && added && !settled {
+                await_packets().while_trying_to("wait for packets under judgement")?;
+                settled = true;
             }
-            .while_trying_to("write a prefix table")?;
+            added |= !matches!(change, Change::Remove(_));
+            if self.write(*change).is_err() {
+                return self.load(truth);
+            }
         }
         Ok(())
     }
 
-    /// Makes the tables hold exactly `wanted`, additions first; returns how many writes it took.
+    /// Memory of both tables.
+    pub fn bytes(&self) -> u64 {
+        self.v4.bytes() + self.v6.bytes()
+    }
+
+    /// How many cells and codes in force aren't those that the truth comes to: 0 unless something
+    /// else wrote to the tables.
     ///
     /// # Errors
-    /// [`DatapathError::Kernel`] when the tables can't be read or written.
-    pub fn reconcile(
-        &mut self,
-        wanted: impl Iterator<Item = (IpNet, Cell)>,
-    ) -> Result<usize, DatapathError> {
-        let mut present = self.read().while_trying_to("read a prefix table")?;
-        let mut changes: Vec<Change> = wanted
-            .filter(|(prefix, cell)| present.remove(prefix).as_ref() != Some(cell))
-            .map(|(prefix, cell)| Change::Put(prefix, cell))
-            .collect();
-        changes.extend(present.into_keys().map(Change::Remove));
-        additions_first(&mut changes);
-        self.apply(&changes)?;
-        Ok(changes.len())
+    /// As [`Self::load`].
+    pub fn differences(&self, truth: &Truth) -> Result<usize, DatapathError> {
+        Ok(differences::<Ipv4Net>(&self.v4, &make(truth.v4())?)
+            + differences::<Ipv6Net>(&self.v6, &make(truth.v6())?))
     }
 
-    fn read(&self) -> Result<HashMap<IpNet, Cell>, MapError> {
-        let mut cells = HashMap::new();
-        read_trie(&self.v4, &mut cells, |bits, length| {
-            Ipv4Net::new(u32::from_be(bits).into(), length)
-                .ok()
-                .map(IpNet::from)
-        })?;
-        read_trie(&self.v6, &mut cells, |[high, low]: [u64; 2], length| {
-            let bits = u128::from(u64::from_be(high)) << 64 | u128::from(u64::from_be(low));
-            Ipv6Net::new(bits.into(), length).ok().map(IpNet::from)
-        })?;
-        Ok(cells)
-    }
-}
-
-fn read_trie<K: Pod>(
-    trie: &LpmTrie<MapData, K, Cell>,
-    into: &mut HashMap<IpNet, Cell>,
-    prefix: impl Fn(K, u8) -> Option<IpNet>,
-) -> Result<(), MapError> {
-    for entry in trie.iter() {
-        let (key, cell) = entry?;
-        if let Some(prefix) = u8::try_from(key.prefix_len())
-            .ok()
-            .and_then(|length| prefix(key.data(), length))
-        {
-            into.insert(prefix, cell);
+    fn write(&mut self, change: Change) -> Result<(), Full> {
+        match change {
+            Change::Put(IpNet::V4(slot), cell) => slot.put(&mut self.v4, cell)?,
+            Change::Put(IpNet::V6(slot), cell) => slot.put(&mut self.v6, cell)?,
+            Change::Code(IpNet::V4(block), code) => block.set_code(&mut self.v4, code),
+            Change::Code(IpNet::V6(block), code) => block.set_code(&mut self.v6, code),
+            Change::Remove(IpNet::V4(slot)) => slot.remove(&mut self.v4),
+            Change::Remove(IpNet::V6(slot)) => slot.remove(&mut self.v6),
         }
+        Ok(())
     }
-    Ok(())
 }
 
-/// A prefix that is gone already needs no removal.
-fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
-    match result {
-        Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error))
-            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-        {
-            Ok(())
+/// A table of one family, not yet in force.
+fn make<P: Family>(prefixes: &Prefixes<P>) -> Result<MappedArray, DatapathError> {
+    let mut cells = count_cells(prefixes);
+    loop {
+        let (buckets, lines) = P::size_for(cells).ok_or(DatapathError::ListsTooLarge { cells })?;
+        for _ in 0..SEEDS {
+            let mut table = MappedArray::create(lines).while_trying_to("make a list table")?;
+            begin(&mut table, buckets, fresh_seed());
+            if fill(prefixes, &mut table).is_ok() {
+                return Ok(table);
+            }
         }
-        other => other,
+        cells = cells.max(1) * 2;
     }
 }
 
-fn key_v4(prefix: Ipv4Net) -> Key<u32> {
-    Key::new(
-        u32::from(prefix.prefix_len()),
-        u32::from(prefix.network()).to_be(),
-    )
+fn differences<P: Family>(found: &MappedArray, wanted: &MappedArray) -> usize {
+    let mut cells: HashMap<P, Cell> = P::cells(wanted).collect();
+    let superfluous = P::cells(found)
+        .filter(|(prefix, cell)| cells.remove(prefix).as_ref() != Some(cell))
+        .count();
+    superfluous + cells.len() + differing_codes(found, wanted)
 }
 
-fn key_v6(prefix: Ipv6Net) -> Key<[u64; 2]> {
-    let bits = u128::from(prefix.network());
-    let halves = [(bits >> 64) as u64, bits as u64];
-    Key::new(u32::from(prefix.prefix_len()), halves.map(u64::to_be))
+fn put_in_force<P: Family>(
+    lists: &mut ArrayOfMaps<MapData, MapData>,
+    table: &MappedArray,
+) -> Result<(), DatapathError> {
+    lists
+        .set(P::PLACE, table.map(), 0)
+        .while_trying_to("put a list table in force")
+}
+
+/// Returns when every packet that was under judgement has its verdict: a grace period of RCU,
+/// under which XDP programs run (`membarrier(2)`, `MEMBARRIER_CMD_GLOBAL`).
+fn await_packets() -> std::io::Result<()> {
+    membarrier(MembarrierCommand::Global).map_err(Into::into)
+}
+
+/// A word nobody can guess, from the keys that std draws for its hash maps.
+fn fresh_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
 }

@@ -181,7 +181,7 @@ impl Play<'_> {
         report.act("one source floods at ten times its limit, another goes on undisturbed");
         let seconds = 3.0;
         let flood_pps = u32::try_from(LIMITS.source_rate * 10).unwrap_or(u32::MAX);
-        let limited = daemon.packets("rate_limited")?;
+        let limited = daemon.packets("source_packets")?;
         let sink = self.scene.count(Duration::from_secs_f64(seconds + 1.0))?;
         let flood = self
             .scene
@@ -211,7 +211,7 @@ impl Play<'_> {
             got,
             (got as f64 - due).abs() <= due * 0.05,
         );
-        let limited = daemon.packets("rate_limited")? - limited;
+        let limited = daemon.packets("source_packets")? - limited;
         report.expect_equal("the rest died at the driver", flooded - got, limited);
         report.expect_equal("the other's datagrams", calm, received.from(ALICE));
         report.expect_equal("the other's requests served", requests, served);

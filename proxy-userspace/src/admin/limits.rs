@@ -1,0 +1,100 @@
+//! The kernel's limits: shown, and set for as long as the daemon runs.
+
+use audit::{Event, LifecycleRecord};
+use proxy_common::{Limit, LimitSetting, Mode};
+use tokio::net::unix::UCred;
+
+use super::{Admin, LimitReport, Reply, mode_name};
+use crate::{config::limit_setting, lists::ListError};
+
+impl Admin {
+    /// The limits in force.
+    pub(super) fn limits(&self) -> Result<Reply, ListError> {
+        let rules = self.lists.with_kernel(|datapath| *datapath.rules());
+        let Some(rules) = rules else {
+            return Ok(no_kernel());
+        };
+        let limits = Limit::ALL
+            .into_iter()
+            .map(|limit| report(limit, &rules.limits[limit as usize]))
+            .collect();
+        Ok(Reply::Limits { limits })
+    }
+
+    /// Puts a limit in force for the next packet, until the daemon is started again.
+    pub(super) fn set_limit(
+        &self,
+        name: &str,
+        rate: u64,
+        burst: Option<u64>,
+        mode: Option<&str>,
+        peer: &UCred,
+    ) -> Result<Reply, ListError> {
+        let refuse = |message: String| Ok(Reply::Error { message });
+        let Some(limit) = Limit::ALL.into_iter().find(|limit| limit.name() == name) else {
+            let names = Limit::ALL.map(Limit::name).join(", ");
+            return refuse(format!("there is no limit {name:?}; there are: {names}"));
+        };
+        let mode = match mode {
+            None => None,
+            Some("enforce") => Some(Mode::Enforce),
+            Some("monitor") => Some(Mode::Monitor),
+            Some(other) => {
+                return refuse(format!("mode {other:?} is neither enforce nor monitor"));
+            }
+        };
+        let most = proxy_common::Gcra::FASTEST;
+        if rate > most || burst.is_some_and(|burst| burst > most) {
+            return refuse(format!("rate and burst go up to {most}"));
+        }
+        let set = self.lists.with_kernel(|datapath| {
+            let before = datapath.rules().limits[limit as usize];
+            let mode = mode.unwrap_or(before.mode());
+            let setting = limit_setting(rate, burst.unwrap_or(rate), mode);
+            let rules = datapath.rules().with(limit, setting);
+            datapath.set_rules(&rules).map(|()| setting)
+        });
+        let setting = match set {
+            None => return Ok(no_kernel()),
+            Some(set) => set?,
+        };
+        let report = report(limit, &setting);
+        self.note_limit(&report, peer);
+        Ok(Reply::Limits {
+            limits: vec![report],
+        })
+    }
+
+    fn note_limit(&self, report: &LimitReport, peer: &UCred) {
+        let record = LifecycleRecord {
+            step: "set_limit".to_owned(),
+            detail: format!(
+                "{} rate {} burst {} mode {} by uid {}",
+                report.limit,
+                report.rate,
+                report.burst,
+                report.mode,
+                peer.uid()
+            ),
+        };
+        if let Err(error) = self.journal.record(&Event::Lifecycle(record)) {
+            tracing::error!(%error, "audit record lost");
+        }
+    }
+}
+
+fn report(limit: Limit, setting: &LimitSetting) -> LimitReport {
+    LimitReport {
+        limit: limit.name().to_owned(),
+        rate: setting.gcra.rate(),
+        burst: setting.gcra.burst(),
+        mode: mode_name(setting.mode()).to_owned(),
+    }
+}
+
+fn no_kernel() -> Reply {
+    Reply::Error {
+        message: "there is no kernel side, so there are no limits; see `portcullis status`"
+            .to_owned(),
+    }
+}
