@@ -84,7 +84,7 @@ fn decide<O: Observer>(frame: &Frame<'_>, settings: &Settings, observer: O) -> V
                 reason,
                 monitored: false,
                 source: None,
-                frame_bytes: frame.frame_bytes() as u64,
+                frame_bytes: frame.whole_bytes() as u64,
             };
         }
     };

@@ -236,18 +236,32 @@ pub fn fragment(next_header: u8, offset_units: u16, more: bool, payload: &[u8]) 
 /// A UDP datagram to port 443.
 pub fn udp(payload: &[u8]) -> Vec<u8> {
     let mut datagram = vec![0xc0, 0x00, 0x01, 0xbb];
-    datagram.extend((8 + payload.len() as u16).to_be_bytes());
+    datagram.extend((8_u16.wrapping_add(payload.len() as u16)).to_be_bytes());
     datagram.extend([0, 0]);
     datagram.extend(payload);
     datagram
 }
 
-/// A TCP SYN to port 443.
-pub fn tcp_syn() -> Vec<u8> {
+/// Flags of a TCP segment (RFC 9293, 3.1).
+pub const FIN: u8 = 0x01;
+/// Opens a connection.
+pub const SYN: u8 = 0x02;
+/// Ends one at once.
+pub const RST: u8 = 0x04;
+/// Set in all segments of a connection but the first.
+pub const ACK: u8 = 0x10;
+
+/// A TCP segment of a header alone to port 443.
+pub fn tcp(flags: u8) -> Vec<u8> {
     let mut segment = vec![0xc0, 0x00, 0x01, 0xbb];
     segment.extend([0, 0, 0, 1, 0, 0, 0, 0]);
-    segment.extend([0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
+    segment.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
     segment
+}
+
+/// A TCP SYN to port 443.
+pub fn tcp_syn() -> Vec<u8> {
+    tcp(SYN)
 }
 
 /// An ICMP or ICMPv6 message.

@@ -15,6 +15,7 @@
 //! frames     Ethernet frames, header by header
 //! loaded     the real program, run on one frame after another
 //! pinned_table  a table in force, read and written past the daemon
+//! map_memory how much memory the maps hold
 //! volley     who gets through and who doesn't
 //! xdp        which program an interface runs, by which link
 //! ban_timer  from the command to the first dropped packet
@@ -27,6 +28,7 @@ pub mod frames;
 pub mod front;
 pub mod ground;
 pub mod loaded;
+pub mod map_memory;
 pub mod netns;
 pub mod nginx;
 pub mod pinned_table;

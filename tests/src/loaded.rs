@@ -112,6 +112,31 @@ impl Loaded {
         }
     }
 
+    /// Runs one frame and wants this reason, only watched: the packet passes.
+    ///
+    /// # Errors
+    /// As [`Self::judge_all`], and when the reason is another or was enforced; shows the frame.
+    pub fn expect_watched(&self, frame: &[u8], expected: Reason) -> Result<(), Failure> {
+        match self.judge_all(frame)? {
+            (found, true) if found == expected => Ok(()),
+            (found, watched) => Err(format!(
+                "expected {} watched, got {} (watched: {watched}) for {}",
+                expected.name(),
+                found.name(),
+                hex(frame)
+            )
+            .into()),
+        }
+    }
+
+    /// Runs one frame and tells whether it is dropped, without a look at the counters.
+    ///
+    /// # Errors
+    /// When the kernel refuses to run it.
+    pub fn drops(&self, frame: &[u8]) -> Result<bool, Failure> {
+        Ok(self.run(frame)? == XDP_DROP)
+    }
+
     fn run(&self, frame: &[u8]) -> Result<u32, Failure> {
         // The kernel writes the frame back where it is given room, and refuses too little.
         let run = self.program.test_run(TestRunOptions {

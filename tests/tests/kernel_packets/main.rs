@@ -7,14 +7,33 @@
 //! ethernet  what isn't IP, and VLAN tags
 //! ipv4      headers, options, fragments, path-MTU messages, tunnels
 //! ipv6      headers, extension chains, fragments, neighbour discovery, path-MTU messages
-//! scenes    several frames and changes in turn: truncation, rates, samples, default routes
+//! large     jumbo frames in several buffers
+//!
+//! play        what the scenes below have in common, several frames and changes in turn
+//! truncation  frames cut off at every byte
+//! bursts      the limit on packets of a source
+//! limits      every kind of limit
+//! scope       new inbound connections only
+//! monitor     lists that only watch
+//! samples     samples of drops
+//! everything  a block of every address
+//! flood       spoofed sources
 //! ```
 
+mod bursts;
 mod ethernet;
+mod everything;
+mod flood;
 mod ipv4;
 mod ipv6;
+mod large;
+mod limits;
 mod lists;
-mod scenes;
+mod monitor;
+mod play;
+mod samples;
+mod scope;
+mod truncation;
 
 use std::{
     process::ExitCode,
@@ -75,10 +94,31 @@ impl Kernel {
 }
 
 fn rows() -> Vec<Row> {
-    [ethernet::rows(), ipv4::rows(), ipv6::rows(), lists::rows()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        ethernet::rows(),
+        ipv4::rows(),
+        ipv6::rows(),
+        lists::rows(),
+        large::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn scenes() -> impl Iterator<Item = &'static Scene> {
+    [
+        truncation::SCENES,
+        bursts::SCENES,
+        limits::SCENES,
+        scope::SCENES,
+        monitor::SCENES,
+        samples::SCENES,
+        everything::SCENES,
+        flood::SCENES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 fn trials() -> Vec<Trial> {
@@ -100,7 +140,7 @@ fn trials() -> Vec<Trial> {
             kernel.loaded.expect(&row.frame, row.expected)
         })
     });
-    let scenes = scenes::SCENES.iter().map(|scene| {
+    let scenes = scenes().map(|scene| {
         let kernel = Arc::clone(&kernel);
         trial(scene.sentence, move || {
             let mut kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,7 +152,7 @@ fn trials() -> Vec<Trial> {
 
 fn sentences() -> impl Iterator<Item = &'static str> {
     let rows = rows().into_iter().map(|row| row.sentence);
-    rows.chain(scenes::SCENES.iter().map(|scene| scene.sentence))
+    rows.chain(scenes().map(|scene| scene.sentence))
 }
 
 fn ignored(sentence: &'static str) -> Trial {
