@@ -4,7 +4,7 @@
 //! shows the whole frame in one expression. Length fields tell the truth unless a test sets them.
 //! Transport and ICMP checksums stay zero: nothing in these suites reads them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// EtherType of IPv4.
 pub const IPV4: u16 = 0x0800;
@@ -250,6 +250,14 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 /// Set in all segments of a connection but the first.
 pub const ACK: u8 = 0x10;
+
+/// The whole frame of a small UDP datagram from either family.
+pub fn datagram(source: IpAddr) -> Vec<u8> {
+    match source {
+        IpAddr::V4(source) => ethernet(IPV4, &ipv4(source.octets(), UDP, &udp(b"hello"))),
+        IpAddr::V6(source) => ethernet(IPV6, &ipv6(source.segments(), UDP, &udp(b"hello"))),
+    }
+}
 
 /// A TCP segment of a header alone to port 443.
 pub fn tcp(flags: u8) -> Vec<u8> {

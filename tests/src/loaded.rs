@@ -138,13 +138,42 @@ impl Loaded {
     }
 
     fn run(&self, frame: &[u8]) -> Result<u32, Failure> {
-        // The kernel writes the frame back where it is given room, and refuses too little.
-        let run = self.program.test_run(TestRunOptions {
-            data_in: Some(frame),
-            ..TestRunOptions::new()
-        })?;
-        Ok(run.return_value)
+        run(&self.program, frame)
     }
+
+    /// Another handle to the same program, for another thread.
+    ///
+    /// # Errors
+    /// When the program isn't pinned where it should be.
+    pub fn prober(&self) -> Result<Prober, Failure> {
+        let pinned = self.datapath.pins().root().join("program");
+        let program = Xdp::from_pin(pinned, XdpAttachType::Interface)?;
+        Ok(Prober { program })
+    }
+}
+
+/// Runs frames while somebody else changes what the program judges by.
+pub struct Prober {
+    program: Xdp,
+}
+
+impl Prober {
+    /// See [`Loaded::drops`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn drops(&self, frame: &[u8]) -> Result<bool, Failure> {
+        Ok(run(&self.program, frame)? == XDP_DROP)
+    }
+}
+
+fn run(program: &Xdp, frame: &[u8]) -> Result<u32, Failure> {
+    // The kernel writes the frame back where it is given room, and refuses too little.
+    let run = program.test_run(TestRunOptions {
+        data_in: Some(frame),
+        ..TestRunOptions::new()
+    })?;
+    Ok(run.return_value)
 }
 
 /// What rose between two readings, and by how much.
