@@ -229,3 +229,111 @@ fn an_admin_socket_path_that_is_a_file_is_left_alone() -> Rigged<()> {
     assert!(ground.scratch.join("ca.pem").exists());
     Ok(())
 }
+
+/// A configuration with this in `[kernel]`, and what must be told of it. The interface exists.
+fn assert_kernel_told(kernel: &str, words: &[&str]) -> Rigged<()> {
+    let to = format!("[kernel]\ninterfaces = [\"lo\"]\n{kernel}\n\n[audit]");
+    let printed = Ground::set()?.alter("[audit]", &to)?.refused_start()?;
+    for word in words {
+        assert!(printed.contains(word), "{kernel}: {word}: {printed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_unknown_scope_or_mode_is_told_with_the_known_ones() -> Rigged<()> {
+    assert_kernel_told(
+        "scope = \"inbound\"",
+        &["unknown variant `inbound`", "`all` or `new-inbound-only`"],
+    )?;
+    assert_kernel_told(
+        "[kernel.limits]\nsource_syn = { rate = 9, mode = \"watch\" }",
+        &["unknown variant `watch`", "`enforce` or `monitor`"],
+    )
+}
+
+#[test]
+fn a_limit_that_nobody_knows_is_told_with_the_known_ones() -> Rigged<()> {
+    assert_kernel_told(
+        "[kernel.limits]\nsource_packet = { rate = 9 }",
+        &["unknown key `source_packet`", "source_packets"],
+    )?;
+    assert_kernel_told(
+        "[kernel.limits]\nsource_udp = { rate = 9, bursts = 9 }",
+        &["unknown key `bursts`", "burst"],
+    )?;
+    assert_kernel_told(
+        "[kernel.limits]\nsource_udp = { burst = 9 }",
+        &["missing key `rate`"],
+    )
+}
+
+#[test]
+fn the_keys_of_earlier_versions_are_told_as_unknown() -> Rigged<()> {
+    assert_kernel_told("source_rate = 20000", &["unknown key `source_rate`"])
+}
+
+#[test]
+fn a_rate_or_burst_out_of_range_is_told_with_the_range() -> Rigged<()> {
+    for part in ["rate = 1000000000001", "rate = 9, burst = 1000000000001"] {
+        let limit = format!("[kernel.limits]\naggregate_bytes = {{ {part} }}");
+        let key = part.rsplit(", ").next().unwrap_or_default();
+        let key = key.split(' ').next().unwrap_or_default();
+        assert_kernel_told(
+            &limit,
+            &[
+                &format!("kernel.limits.aggregate_bytes.{key}"),
+                "1000000000000",
+            ],
+        )?;
+    }
+    assert_kernel_told(
+        "[kernel.limits]\nsource_udp = { rate = -1 }",
+        &["invalid value", "`-1`"],
+    )
+}
+
+#[test]
+fn a_prefix_length_out_of_range_is_told_with_the_range() -> Rigged<()> {
+    for (written, key, range) in [
+        (
+            "source_prefix = { ipv4 = 33 }",
+            "source_prefix.ipv4",
+            "8 to 32",
+        ),
+        (
+            "source_prefix = { ipv4 = 7 }",
+            "source_prefix.ipv4",
+            "8 to 32",
+        ),
+        (
+            "source_prefix = { ipv6 = 129 }",
+            "source_prefix.ipv6",
+            "16 to 128",
+        ),
+        (
+            "aggregate_prefix = { ipv6 = 15 }",
+            "aggregate_prefix.ipv6",
+            "16 to 128",
+        ),
+    ] {
+        let limits = format!("[kernel.limits]\n{written}");
+        assert_kernel_told(&limits, &[&format!("kernel.limits.{key}"), range])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_watching_list_of_trusted_prefixes_or_one_named_twice_is_told() -> Rigged<()> {
+    for name in ["allow", "config-trusted"] {
+        let lists = format!("[lists]\nmonitor = [\"{name}\"]\n\n[audit]");
+        let printed = Ground::set()?.alter("[audit]", &lists)?.refused_start()?;
+        let told = format!("lists.monitor = \"{name}\": is a list of trusted prefixes");
+        assert!(printed.contains(&told), "{printed}");
+        assert!(printed.contains("name lists that block"), "{printed}");
+    }
+    let lists = "[lists]\nmonitor = [\"feed\", \"feed\"]\n\n[audit]";
+    let printed = Ground::set()?.alter("[audit]", lists)?.refused_start()?;
+    assert!(printed.contains("lists.monitor"), "{printed}");
+    Ok(())
+}
