@@ -138,15 +138,27 @@ impl Daemon {
         self.ask(&["status"])
     }
 
-    /// Packets that the kernel counted under a reason.
+    /// Packets that the kernel counted under a reason, and not merely watched.
     ///
     /// # Errors
     /// See [`Self::ask`].
     pub fn packets(&self, reason: &str) -> Rigged<u64> {
+        self.counted(reason, false)
+    }
+
+    /// Packets that a list or limit would have dropped for a reason, and that passed.
+    ///
+    /// # Errors
+    /// See [`Self::ask`].
+    pub fn watched(&self, reason: &str) -> Rigged<u64> {
+        self.counted(reason, true)
+    }
+
+    fn counted(&self, reason: &str, monitored: bool) -> Rigged<u64> {
         let status = self.status()?;
         let reasons = status["reasons"].as_array().into_iter().flatten();
         Ok(reasons
-            .filter(|counted| counted["reason"] == reason)
+            .filter(|counted| counted["reason"] == reason && counted["monitored"] == monitored)
             .filter_map(|counted| counted["packets"].as_u64())
             .sum())
     }

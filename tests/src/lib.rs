@@ -16,6 +16,8 @@
 //! loaded     the real program, run on one frame after another
 //! pinned_table  a table in force, read and written past the daemon
 //! map_memory how much memory the maps hold
+//! reply      do replies to the guarded host's own connections arrive?
+//! traffic    senders and sinks in the background
 //! volley     who gets through and who doesn't
 //! xdp        which program an interface runs, by which link
 //! ban_timer  from the command to the first dropped packet
@@ -34,8 +36,10 @@ pub mod nginx;
 pub mod pinned_table;
 pub mod pki;
 pub mod privilege;
+pub mod reply;
 pub mod run;
 pub mod scene;
 pub mod scratch;
+pub mod traffic;
 pub mod volley;
 pub mod xdp;

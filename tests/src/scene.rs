@@ -3,7 +3,7 @@
 
 use std::{
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use crate::{
     pki::{Pki, TokenIssuer},
     run::{RigError, Rigged, output, succeed},
     scratch::Scratch,
+    traffic::{Sender, Sink, await_counting},
 };
 
 /// The host that the certificate and the routes are for.
@@ -238,9 +239,26 @@ drain = "2s"
     /// # Errors
     /// When the sender can't be started.
     pub fn send_to(&self, to: &str, from: &str, pps: u32, duration: Duration) -> Rigged<Sender> {
+        // What fills the smallest Ethernet frame.
+        self.send_sized(to, from, pps, duration, 18)
+    }
+
+    /// [`Self::send_to`], each datagram with a payload of so many bytes.
+    ///
+    /// # Errors
+    /// When the sender can't be started.
+    pub fn send_sized(
+        &self,
+        to: &str,
+        from: &str,
+        pps: u32,
+        duration: Duration,
+        bytes: usize,
+    ) -> Rigged<Sender> {
         let child = traffic(&self.wire.outside)
             .args(["send", from, &sink_at(to)])
             .args([pps.to_string(), duration.as_secs_f64().to_string()])
+            .arg(bytes.to_string())
             .stdout(Stdio::piped())
             .spawn()?;
         Ok(Sender(child))
@@ -266,13 +284,7 @@ drain = "2s"
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let mut line = String::new();
-        if let Some(stderr) = child.stderr.take() {
-            std::io::BufRead::read_line(&mut std::io::BufReader::new(stderr), &mut line)?;
-        }
-        if line.trim() != "counting" {
-            return Err(RigError(format!("the sink did not start: {line}")));
-        }
+        await_counting(&mut child)?;
         Ok(Sink(child))
     }
 
@@ -308,76 +320,4 @@ fn sink_at(address: &str) -> String {
 
 pub(crate) fn traffic(namespace: &Namespace) -> Command {
     namespace.command(sibling("traffic"))
-}
-
-/// A running sender; killed when dropped.
-#[derive(Debug)]
-pub struct Sender(Child);
-
-impl Sender {
-    /// Waits for its end and returns how many datagrams it sent.
-    ///
-    /// # Errors
-    /// When it failed.
-    pub fn finish(mut self) -> Rigged<u64> {
-        let printed = read_out(&mut self.0)?;
-        printed
-            .trim()
-            .parse()
-            .map_err(|_| RigError(format!("a sender printed {printed:?}")))
-    }
-}
-
-impl Drop for Sender {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A running counter; killed when dropped.
-#[derive(Debug)]
-pub struct Sink(Child);
-
-impl Sink {
-    /// Waits for its end and returns the datagrams by source.
-    ///
-    /// # Errors
-    /// When it failed.
-    pub fn finish(mut self) -> Rigged<Counted> {
-        let printed = read_out(&mut self.0)?;
-        serde_json::from_str(&printed)
-            .map(Counted)
-            .map_err(|error| RigError(format!("a sink printed {printed:?}: {error}")))
-    }
-}
-
-impl Drop for Sink {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Datagrams by source.
-#[derive(Clone, Debug)]
-pub struct Counted(Value);
-
-impl Counted {
-    /// Those from one address.
-    pub fn from(&self, source: &str) -> u64 {
-        self.0[source].as_u64().unwrap_or(0)
-    }
-}
-
-fn read_out(child: &mut Child) -> Rigged<String> {
-    let mut printed = String::new();
-    if let Some(mut stdout) = child.stdout.take() {
-        std::io::Read::read_to_string(&mut stdout, &mut printed)?;
-    }
-    let status = child.wait()?;
-    if !status.success() {
-        return Err(RigError(format!("a traffic process ended with {status}")));
-    }
-    Ok(printed)
 }

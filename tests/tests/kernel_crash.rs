@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     net::Ipv4Addr,
-    process::Stdio,
+    process::{Child, Stdio},
     sync::Mutex,
     thread,
     time::{Duration, Instant},
@@ -20,7 +20,10 @@ use portcullis_tests::{
     scratch::unique_name,
     volley::one_from_each,
 };
-use proxy_common::{abi::LISTS_V4, table::v4};
+use proxy_common::{
+    abi::{LISTS_V4, Line},
+    table::{Code, FRONT_LINES, HEADER_LINES, Lines as _, code, v4},
+};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -52,6 +55,19 @@ fn in_kernel(scene: &Scene) -> BTreeSet<String> {
     let table = PinnedTable::open(&scene.pins, LISTS_V4).expect("a table");
     v4::cells(&table)
         .map(|((address, length), _)| format!("{}/{length}", Ipv4Addr::from_bits(address)))
+        .collect()
+}
+
+/// /24s of which the front of the kernel's IPv4 table says anything.
+fn blocks_in_kernel(scene: &Scene) -> BTreeSet<u32> {
+    let table = PinnedTable::open(&scene.pins, LISTS_V4).expect("a table");
+    let mut lines = vec![Line([0; 8]); (HEADER_LINES + FRONT_LINES) as usize];
+    for (index, line) in (0..).zip(&mut lines) {
+        *line = table.line(index).expect("a line of the front");
+    }
+    let front = lines.as_mut_slice();
+    (0..1 << 24)
+        .filter(|block| code(&front, *block) != Code::Unlisted)
         .collect()
 }
 
@@ -120,14 +136,24 @@ fn entries_that_were_acknowledged_survive_a_kill_amid_additions() {
     }
 }
 
+/// Kills the daemon so long after the import began, or once that has ended; whether it succeeded.
+fn wait_for(import: &mut Child, after_ms: Option<u64>, daemon: &Daemon) -> bool {
+    match after_ms {
+        Some(after_ms) => thread::sleep(Duration::from_millis(after_ms)),
+        None => drop(import.wait().expect("an import")),
+    }
+    daemon.signal("KILL").expect("killed");
+    import.wait().expect("an import").success()
+}
+
 #[test]
 fn an_import_that_a_kill_cut_short_is_there_whole_or_not_at_all() {
     if !kernel_or_skip("an_import_that_a_kill_cut_short_is_there_whole_or_not_at_all") {
         return;
     }
     let scene = scene();
-    // An import takes about 20 ms here. The first is cut short and the last is through.
-    const AFTER_MS: [u64; 5] = [0, 5, 12, 18, 250];
+    // An import takes about 20 ms here. The first is cut short; the last has all the time it takes.
+    const AFTER_MS: [Option<u64>; 5] = [Some(0), Some(5), Some(12), Some(18), None];
     let (mut whole, mut acknowledged) = (0, Vec::new());
     for (round, after_ms) in AFTER_MS.into_iter().enumerate() {
         let base = round as u16 * 1_000;
@@ -142,19 +168,17 @@ fn an_import_that_a_kill_cut_short_is_there_whole_or_not_at_all() {
             .spawn()
             .expect("an import");
         // From when the first entry is in the kernel, or right away: within the change.
-        if after_ms > 0 {
+        if after_ms != Some(0) {
             let begun = || (in_kernel(&scene).len() > whole * 1_000).then_some(());
             eventually("the import begins", PATIENCE, begun).expect("an entry");
         }
-        thread::sleep(Duration::from_millis(after_ms));
-        daemon.signal("KILL").expect("killed");
-        if import.wait().expect("an import").success() {
+        if wait_for(&mut import, after_ms, &daemon) {
             acknowledged.extend(addresses.clone());
         }
         drop(daemon);
 
         let daemon = scene.start().expect("a daemon");
-        let moment = format!("killed {after_ms} ms into an import");
+        let moment = format!("killed {after_ms:?} ms into an import");
         assert_whole(&scene, &daemon, &acknowledged, &moment);
         let now = listed(&daemon);
         let of_this = addresses
@@ -169,6 +193,54 @@ fn an_import_that_a_kill_cut_short_is_there_whole_or_not_at_all() {
         whole >= 1 && whole < AFTER_MS.len(),
         "{whole} imports were through"
     );
+}
+
+/// So many entries that the tables are made anew, while those in force go on.
+#[test]
+fn a_bulk_change_that_a_kill_cut_short_leaves_tables_that_are_whole() {
+    if !kernel_or_skip("a_bulk_change_that_a_kill_cut_short_leaves_tables_that_are_whole") {
+        return;
+    }
+    const ENTRIES: u16 = 8_000;
+    let scene = scene();
+    for (round, after_ms) in (0..).zip([Some(0), Some(40), Some(120), Some(250), None]) {
+        let base = round * ENTRIES;
+        let addresses: Vec<String> = (base..base + ENTRIES).map(owned).collect();
+        let file = scene.scratch.write("bulk.txt", addresses.join("\n"));
+        let file = file.expect("a list").display().to_string();
+        let daemon = scene.start().expect("a daemon");
+        let before = listed(&daemon);
+        let mut import = daemon
+            .ask_command(&["block", "import", &file])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("an import");
+        let acknowledged = wait_for(&mut import, after_ms, &daemon);
+        drop(daemon);
+
+        let daemon = scene.start().expect("a daemon");
+        let moment = format!("killed {after_ms:?} ms into a bulk import");
+        let now = listed(&daemon);
+        assert_eq!(in_kernel(&scene), now, "{moment}");
+        let blocks: BTreeSet<u32> = now
+            .iter()
+            .filter_map(|prefix| prefix.strip_suffix("/32")?.parse::<Ipv4Addr>().ok())
+            .map(|address| address.to_bits() >> 8)
+            .collect();
+        assert_eq!(blocks_in_kernel(&scene), blocks, "{moment}");
+        let added = now.len() - before.len();
+        let whole = usize::from(ENTRIES);
+        assert!(
+            added == whole || added == 0 && !acknowledged,
+            "{moment}: {added}"
+        );
+        assert!(
+            acknowledged || after_ms.is_some(),
+            "an import that had its time"
+        );
+        daemon.kill().expect("killed");
+    }
 }
 
 #[test]

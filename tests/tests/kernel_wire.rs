@@ -126,3 +126,39 @@ fn a_source_over_its_rate_loses_the_rest_and_its_neighbour_nothing() {
     let limited = daemon.packets("source_packets").expect("counters");
     assert_eq!(limited, flood - got, "all others were counted");
 }
+
+#[test]
+fn jumbo_datagrams_pass_and_are_dropped_from_a_listed_source() {
+    if !kernel_or_skip("jumbo_datagrams_pass_and_are_dropped_from_a_listed_source") {
+        return;
+    }
+    const PAYLOAD: usize = 8_900;
+    let scene = scene();
+    let wire = &scene.wire;
+    wire.edge
+        .ip("link set edge0 mtu 9000")
+        .expect("a wide wire");
+    wire.outside
+        .ip("link set out0 mtu 9000")
+        .expect("a wide wire");
+    let daemon = scene.start().expect("a daemon");
+    let status = daemon.status().expect("a status");
+    assert_eq!(status["interfaces"][0]["mode"], "native", "{status}");
+    daemon.ask(&["block", "add", BOB]).expect("added");
+    let sink = scene.count(Duration::from_millis(1_000)).expect("a sink");
+    let send = |from| scene.send_sized(EDGE, from, 200, Duration::from_millis(300), PAYLOAD);
+    let (alice, bob) = (send(ALICE).expect("a sender"), send(BOB).expect("a sender"));
+    let (alice, bob) = (alice.finish().expect("sent"), bob.finish().expect("sent"));
+    let received = sink.finish().expect("received");
+    assert!(alice > 20 && bob > 20, "{alice}, {bob}");
+    assert_eq!((received.from(ALICE), received.from(BOB)), (alice, 0));
+    let status = daemon.status().expect("a status");
+    let reasons = status["reasons"].as_array().expect("reasons");
+    let blocked = reasons
+        .iter()
+        .find(|count| count["reason"] == "blocked")
+        .expect("blocked");
+    assert_eq!(blocked["packets"], bob);
+    let frame_bytes = (14 + 20 + 8 + PAYLOAD) as u64;
+    assert_eq!(blocked["bytes"], bob * frame_bytes, "counted whole");
+}

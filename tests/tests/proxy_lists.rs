@@ -321,3 +321,16 @@ fn every_command_prints_for_people_and_for_programs() -> Rigged<()> {
     }
     Ok(())
 }
+
+#[test]
+fn without_the_kernel_side_there_are_no_limits_to_show_or_set() -> Rigged<()> {
+    let front = Front::open()?;
+    for words in [
+        vec!["limit", "show"],
+        vec!["limit", "set", "source_packets", "--rate", "1"],
+    ] {
+        let refused = front.daemon.ask_refused(&words)?;
+        assert!(refused.contains("there is no kernel side"), "{refused}");
+    }
+    Ok(())
+}

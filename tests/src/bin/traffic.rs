@@ -1,19 +1,24 @@
 //! Sends or counts UDP datagrams; the rig runs it inside network namespaces.
 //!
 //! ```text
-//! traffic send FROM TO PPS SECONDS    prints how many were sent
+//! traffic send FROM TO PPS SECONDS BYTES    prints how many were sent, each of that payload
 //! traffic once TO FROM…               one datagram from each
 //! traffic count AT SECONDS            prints {"source": datagrams, …}
+//! traffic accept AT                   accepts TCP connections until it is killed
+//! traffic connect TO                  opens one and prints whether it could
 //! ```
 
 use std::{
     collections::BTreeMap,
     io::{self, ErrorKind},
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
+
+/// Longest wait for a connection: a SYN that was dropped is sent again after a second.
+const PATIENCE: Duration = Duration::from_millis(900);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -30,12 +35,19 @@ fn main() -> ExitCode {
 fn act(args: &[&str]) -> io::Result<()> {
     let unreadable = |_| io::Error::new(ErrorKind::InvalidInput, "an argument can't be read");
     match args {
-        ["send", from, to, pps, seconds] => send(
+        ["send", from, to, pps, seconds, bytes] => send(
             from.parse().map_err(|_| unreadable(()))?,
             to.parse().map_err(|_| unreadable(()))?,
             pps.parse().map_err(|_| unreadable(()))?,
             Duration::from_secs_f64(seconds.parse().map_err(|_| unreadable(()))?),
+            bytes.parse().map_err(|_| unreadable(()))?,
         ),
+        ["accept", at] => accept(at.parse().map_err(|_| unreadable(()))?),
+        ["connect", to] => {
+            let to = to.parse().map_err(|_| unreadable(()))?;
+            println!("{}", TcpStream::connect_timeout(&to, PATIENCE).is_ok());
+            Ok(())
+        }
         ["once", to, sources @ ..] => {
             let to: SocketAddr = to.parse().map_err(|_| unreadable(()))?;
             for from in sources {
@@ -50,13 +62,20 @@ fn act(args: &[&str]) -> io::Result<()> {
         ),
         _ => Err(io::Error::new(
             ErrorKind::InvalidInput,
-            "send FROM TO PPS SECONDS, once TO FROM…, or count AT SECONDS",
+            "send FROM TO PPS SECONDS BYTES, once TO FROM…, count AT SECONDS, accept AT, connect TO",
         )),
     }
 }
 
 /// Sends at an even pace: whatever is due is sent, then a rest of half a millisecond at most.
-fn send(from: IpAddr, to: SocketAddr, pps: u32, duration: Duration) -> io::Result<()> {
+fn send(
+    from: IpAddr,
+    to: SocketAddr,
+    pps: u32,
+    duration: Duration,
+    bytes: usize,
+) -> io::Result<()> {
+    let payload = vec![0; bytes];
     let socket = UdpSocket::bind(SocketAddr::new(from, 0))?;
     let start = Instant::now();
     let mut sent = 0_u64;
@@ -64,7 +83,7 @@ fn send(from: IpAddr, to: SocketAddr, pps: u32, duration: Duration) -> io::Resul
         let due = (start.elapsed().as_secs_f64() * f64::from(pps)) as u64;
         while sent < due {
             // A refusal by the host itself (no listener) is as good as sent: the packet was.
-            match socket.send_to(&[0; 18], to) {
+            match socket.send_to(&payload, to) {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
                 Err(error) => return Err(error),
@@ -76,6 +95,14 @@ fn send(from: IpAddr, to: SocketAddr, pps: u32, duration: Duration) -> io::Resul
     }
     println!("{sent}");
     Ok(())
+}
+
+fn accept(at: SocketAddr) -> io::Result<()> {
+    let listener = TcpListener::bind(at)?;
+    eprintln!("counting");
+    loop {
+        listener.accept()?;
+    }
 }
 
 fn count(at: SocketAddr, duration: Duration) -> io::Result<()> {
