@@ -20,7 +20,7 @@ pub mod verdict;
 pub use abi::{ABI_VERSION, Counter, DropSample, KeyLengths, Scope, Settings, TraceTarget};
 pub use cell::{Cell, Listing};
 pub use gcra::Gcra;
-pub use limit::{Limit, LimitSetting, Mode};
+pub use limit::{Limit, LimitSetting, Mode, Room};
 pub use packet::{Bytes, Judgement, Packet, Source};
 pub use upper::{Transport, Upper};
 pub use verdict::Reason;

@@ -156,6 +156,17 @@ impl LimitSetting {
     }
 }
 
+/// What the limits make of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It fits.
+    Left,
+    /// It doesn't fit into this limit, which only watches; it fits into those that are enforced.
+    WouldLack(Limit),
+    /// It doesn't fit into this limit.
+    Lacks(Limit),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,6 @@
 //! The one place where packet bytes are read.
 
-use aya_ebpf::{
-    bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext,
-};
+use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
 use proxy_common::{Bytes, Reason, Upper, upper};
 
 use crate::machine;
@@ -94,12 +92,7 @@ impl Bytes for Frame<'_> {
     }
 
     #[inline(always)]
-    fn walk_extensions(
-        &self,
-        next_header: u8,
-        offset: usize,
-        end: usize,
-    ) -> Result<Upper, Reason> {
+    fn walk_extensions(&self, next_header: u8, offset: usize, end: usize) -> Result<Upper, Reason> {
         let (next_header, offset) = (u64::from(next_header), offset as u64);
         let word = portcullis_extensions(self.context.ctx, next_header, offset, end as u64);
         Upper::unpack(word)

@@ -34,7 +34,7 @@ impl Lines for Mapped<'_> {
     fn word(&self, line: *const u64, index: usize) -> u64 {
         // SAFETY: `index` is below the eight words of a line, which is the map's value; the
         // verifier checks the same. A value is aligned to eight bytes.
-        unsafe { machine::load(line.add(index)) }
+        unsafe { machine::load(line.wrapping_add(index)) }
     }
 }
 

@@ -23,11 +23,11 @@ mod trace;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use proxy_common::{
-    Bytes as _, Listing, Packet, Reason, Scope, Settings, Source, Transport,
+    Bytes as _, Listing, Packet, Reason, Room, Scope, Settings, Source, Transport,
     packet::{Judgement, parse},
 };
 
-use crate::{frame::Frame, observer::Observer, rate::Room};
+use crate::{frame::Frame, observer::Observer};
 
 /// Entry point, attached to every guarded interface.
 #[cfg(not(feature = "trace"))]

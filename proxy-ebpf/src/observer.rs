@@ -1,8 +1,6 @@
 //! Who hears what each stage decides: nobody, unless somebody traces.
 
-use proxy_common::{Listing, Reason, Source, Transport};
-
-use crate::rate::Room;
+use proxy_common::{Listing, Reason, Room, Source, Transport};
 
 /// Hears what each stage decided.
 pub(crate) trait Observer: Copy {

@@ -7,7 +7,7 @@
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
 use proxy_common::{
-    Gcra, Limit, Settings, Source, Transport, abi::RATE_BUCKETS as BUCKETS_OF_EACH,
+    Gcra, Limit, Room, Settings, Source, Transport, abi::RATE_BUCKETS as BUCKETS_OF_EACH,
     siphash::siphash13,
 };
 
@@ -20,17 +20,6 @@ static RATE_BUCKETS: Array<u64, { BUCKETS_OF_EACH as usize * Limit::COUNT }> = A
 /// Tries before a packet that keeps losing the race for its bucket is dropped: the bucket is
 /// then being filled by other CPUs as fast as it empties.
 const RACES: u32 = 4;
-
-/// What the limits make of a packet.
-#[derive(Clone, Copy)]
-pub(crate) enum Room {
-    /// It fits.
-    Left,
-    /// It doesn't fit into this limit, which only watches; it fits into those that are enforced.
-    WouldLack(Limit),
-    /// It doesn't fit into this limit.
-    Lacks(Limit),
-}
 
 /// Asks every limit that is on. Those asked before one that is exceeded have counted the packet.
 #[inline(always)]
@@ -85,10 +74,9 @@ pub extern "C" fn portcullis_other_limits(
     transport: u64,
     frame_bytes: u64,
 ) -> u64 {
-    let (Some(settings), Some(transport)) = (
-        settings::current(),
-        Transport::from_index(transport as u32),
-    ) else {
+    let (Some(settings), Some(transport)) =
+        (settings::current(), Transport::from_index(transport as u32))
+    else {
         return NO_LIMIT;
     };
     let now_ns = machine::coarse_ns();
@@ -104,7 +92,11 @@ pub extern "C" fn portcullis_other_limits(
         }
         // No frame is longer; the bound keeps a byte limit's product in a word.
         if let Some(units) = limit.units(transport, frame_bytes & 0xff_ffff) {
-            let hash = if limit.is_aggregate() { aggregate } else { source };
+            let hash = if limit.is_aggregate() {
+                aggregate
+            } else {
+                source
+            };
             room = ask(settings, limit, hash, units, now_ns, room);
         }
         if let Room::Lacks(_) = room {

@@ -4,9 +4,9 @@ use core::net::Ipv6Addr;
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map, programs::XdpContext};
 use aya_log_ebpf::info;
-use proxy_common::{Limit, Listing, Reason, Source, TraceTarget, Transport};
+use proxy_common::{Limit, Listing, Reason, Room, Source, TraceTarget, Transport};
 
-use crate::{observer::Observer, rate::Room};
+use crate::observer::Observer;
 
 /// Whose packets are told of.
 #[btf_map]
@@ -115,7 +115,11 @@ pub extern "C" fn portcullis_tell(stage: u64, first: u64, second: u64) -> u64 {
         TRANSPORT => info!(context, "  transport: {}", transport_name(first)),
         WITHIN => info!(context, "  limits: within"),
         OVER if second == 0 => info!(context, "  limits: over {}", limit_name(first)),
-        OVER => info!(context, "  limits: over {}, which only watches", limit_name(first)),
+        OVER => info!(
+            context,
+            "  limits: over {}, which only watches",
+            limit_name(first)
+        ),
         VERDICT => info!(
             context,
             "  verdict: {} ({})",

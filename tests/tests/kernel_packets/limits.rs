@@ -71,12 +71,12 @@ impl Kind {
         (protocol, payload)
     }
 
-    fn from_v4(self, source: [u8; 4]) -> Vec<u8> {
+    fn over_v4(self, source: [u8; 4]) -> Vec<u8> {
         let (protocol, payload) = self.payload(ICMP);
         ethernet(IPV4, &ipv4(source, protocol, &payload))
     }
 
-    fn from_v6(self, source: [u16; 8]) -> Vec<u8> {
+    fn over_v6(self, source: [u16; 8]) -> Vec<u8> {
         let (protocol, payload) = self.payload(ICMPV6);
         ethernet(IPV6, &ipv6(source, protocol, &payload))
     }
@@ -116,21 +116,21 @@ fn each_limit(kernel: &mut Kernel, from: impl Fn(Kind, u8, u8) -> Vec<u8>) -> Re
 
 fn each_limit_v4(kernel: &mut Kernel) -> Result<(), Failure> {
     each_limit(kernel, |kind, row, column| {
-        kind.from_v4([100, 70 + row, column, 1])
+        kind.over_v4([100, 70 + row, column, 1])
     })
 }
 
 fn each_limit_v6(kernel: &mut Kernel) -> Result<(), Failure> {
     each_limit(kernel, |kind, row, column| {
         let network = u16::from(row) << 8 | u16::from(column);
-        kind.from_v6([0x2001, 0xdb8, 0x70, network << 8, 0, 0, 0, 1])
+        kind.over_v6([0x2001, 0xdb8, 0x70, network << 8, 0, 0, 0, 1])
     })
 }
 
 fn each_monitored(kernel: &mut Kernel) -> Result<(), Failure> {
     for (row, limit) in (0..).zip(Limit::ALL) {
         for (column, kind) in (0..).zip(KINDS) {
-            let frame = kind.from_v4([100, 80 + row, column, 1]);
+            let frame = kind.over_v4([100, 80 + row, column, 1]);
             let rules = only(limit, two_of(limit, &frame), Mode::Monitor);
             ruled(kernel, rules, |kernel| {
                 in_turn(kernel, &[(&frame, Clean), (&frame, Clean)])?;
@@ -154,10 +154,10 @@ fn aggregates(kernel: &mut Kernel) -> Result<(), Failure> {
             .into_iter()
             .find(|kind| kind.counts_for(limit))
             .unwrap_or(Kind::Udp);
-        let v4 = |network, host| kind.from_v4([100, 90 + row, network, host]);
+        let v4 = |network, host| kind.over_v4([100, 90 + row, network, host]);
         let v6 = |network: u16, host| {
             let network = u16::from(row) << 12 | network;
-            kind.from_v6([0x2001, 0xdb8, 0x90, network, 0, 0, 0, host])
+            kind.over_v6([0x2001, 0xdb8, 0x90, network, 0, 0, 0, host])
         };
         let pairs = [
             [v4(1, 1), v4(1, 255), v4(1, 77), v4(2, 1)],
@@ -183,7 +183,7 @@ fn aggregates(kernel: &mut Kernel) -> Result<(), Failure> {
 }
 
 fn own_bursts(kernel: &mut Kernel) -> Result<(), Failure> {
-    let [syn, ack, datagram, _] = KINDS.map(|kind| kind.from_v4([100, 65, 1, 1]));
+    let [syn, ack, datagram, _] = KINDS.map(|kind| kind.over_v4([100, 65, 1, 1]));
     let rules = only(Limit::SourcePackets, hourly(6), Mode::Enforce)
         .with(
             Limit::SourceUdp,
@@ -212,7 +212,7 @@ fn own_bursts(kernel: &mut Kernel) -> Result<(), Failure> {
 }
 
 fn enforced_behind_monitored(kernel: &mut Kernel) -> Result<(), Failure> {
-    let frame = Kind::Udp.from_v4([100, 65, 2, 1]);
+    let frame = Kind::Udp.over_v4([100, 65, 2, 1]);
     let rules = only(Limit::SourcePackets, hourly(1), Mode::Monitor).with(
         Limit::SourceUdp,
         LimitSetting::new(hourly(2), Mode::Enforce),
@@ -378,7 +378,7 @@ fn path_mtu_unlimited(kernel: &mut Kernel) -> Result<(), Failure> {
 fn trusted_exempt(kernel: &mut Kernel) -> Result<(), Failure> {
     ruled(kernel, tightest(), |kernel| {
         for kind in KINDS.into_iter().cycle().take(40) {
-            let (v4, v6) = (kind.from_v4(TRUSTED_V4), kind.from_v6(TRUSTED_V6));
+            let (v4, v6) = (kind.over_v4(TRUSTED_V4), kind.over_v6(TRUSTED_V6));
             in_turn(kernel, &[(&v4, Trusted), (&v6, Trusted)])?;
         }
         Ok(())

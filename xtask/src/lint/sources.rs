@@ -12,7 +12,7 @@ const LONG: usize = 400;
 const TOO_LONG: usize = 500;
 
 /// Modules of proxy-ebpf that stages may use: the ground they stand on, none of them a stage.
-const GROUND: &[&str] = &["frame", "machine", "report", "settings"];
+const GROUND: &[&str] = &["frame", "machine", "observer", "report", "settings"];
 
 /// Complaints about files longer than anyone reads; prints a warning for the nearly so.
 pub(super) fn lengths(root: &Path) -> Result<Vec<String>, Failure> {

@@ -42,6 +42,9 @@ struct Scope<P> {
     blocks: Vec<P>,
 }
 
+/// Cells of a scope's slots, then codes and cells of its blocks.
+type Desired = (Vec<Option<Cell>>, Vec<(Code, Option<Cell>)>);
+
 impl<P: Family> Prefixes<P> {
     /// Edits the claims of one prefix and tells what a table must change.
     pub(crate) fn edit(&mut self, prefix: P, edit: impl FnOnce(&mut Vec<(ListId, Claim)>)) -> Plan {
@@ -134,7 +137,7 @@ impl<P: Family> Prefixes<P> {
     }
 
     /// Cells of the scope's slots, then codes and cells of its blocks.
-    fn desired(&self, scope: &Scope<P>) -> (Vec<Option<Cell>>, Vec<(Code, Option<Cell>)>) {
+    fn desired(&self, scope: &Scope<P>) -> Desired {
         (
             scope
                 .slots
@@ -196,8 +199,8 @@ impl<P: Family> Prefixes<P> {
 
 fn difference<P: Family>(
     scope: &Scope<P>,
-    (slots_before, blocks_before): &(Vec<Option<Cell>>, Vec<(Code, Option<Cell>)>),
-    (slots_after, blocks_after): &(Vec<Option<Cell>>, Vec<(Code, Option<Cell>)>),
+    (slots_before, blocks_before): &Desired,
+    (slots_after, blocks_after): &Desired,
 ) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut cell = |place: P, before: Option<Cell>, after: Option<Cell>| match after {
