@@ -112,7 +112,10 @@ fn a_full_pair_of_buckets_is_told_and_changes_nothing() {
 fn lengths_are_held_in_steps_of_four_from_24_on() {
     for length in 0..=128 {
         let held = held_length(length);
-        assert!(held >= length && held >= 24 && held.is_multiple_of(4), "{length}");
+        assert!(
+            held >= length && held >= 24 && held.is_multiple_of(4),
+            "{length}"
+        );
         assert!(held == 24 || held - length < 4, "{length}");
     }
 }
