@@ -45,6 +45,9 @@ pub(crate) fn look_up(source: Source) -> Listing {
             let Some(table) = LISTS.get(LISTS_V4) else {
                 return Listing::Unlisted;
             };
+            if !v4::may_hold(&Mapped(table), address >> 8) {
+                return Listing::Unlisted;
+            }
             match uniform(code(&Mapped(table), address >> 8)) {
                 Some(cell) => cell.listing(machine::boot_ns),
                 None => Listing::from_index(portcullis_closer_v4(u64::from(address)) as u32),

@@ -110,7 +110,7 @@ struct Slot {
 }
 
 const V4: Slot = Slot {
-    lines: HEADER_LINES + FRONT_LINES + 1,
+    lines: v4::BUCKETS + 1,
     write: |lines, cell| match cell {
         Some(cell) => v4::put(lines, 0x0102_0304, 32, cell).expect("room"),
         None => v4::remove(lines, 0x0102_0304, 32),

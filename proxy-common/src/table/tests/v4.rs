@@ -5,12 +5,12 @@ use crate::{
     abi::Line,
     cell::Cell,
     table::{
-        FRONT_LINES, Full, HEADER_LINES, LENGTHS,
-        v4::{cells, held_length, look_closer, put, remove, size_for},
+        Full, LENGTHS,
+        v4::{BUCKETS, cells, held_length, look_closer, put, remove, size_for},
     },
 };
 
-const BUCKETS_BEGIN: u32 = HEADER_LINES + FRONT_LINES;
+const BUCKETS_BEGIN: u32 = BUCKETS;
 const HOST: u32 = 0xc633_6407;
 
 fn of_buckets(buckets: u32) -> Vec<Line> {

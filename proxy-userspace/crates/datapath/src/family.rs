@@ -71,9 +71,7 @@ pub(crate) trait Family: Copy + Eq + Ord + Hash + Into<IpNet> {
     }
 
     /// Sets the code of a /24.
-    fn set_code<L: LinesMut>(self, lines: &mut L, code: Code) {
-        set_code(lines, self.front_index(), code);
-    }
+    fn set_code<L: LinesMut>(self, lines: &mut L, code: Code);
 }
 
 /// Writes the header of a fresh table for so many buckets.
@@ -110,6 +108,10 @@ impl Family for Ipv4Net {
 
     fn put<L: LinesMut>(self, lines: &mut L, cell: Cell) -> Result<(), Full> {
         v4::put(lines, self.network().into(), u32::from(self.length()), cell)
+    }
+
+    fn set_code<L: LinesMut>(self, lines: &mut L, code: Code) {
+        v4::set_code(lines, self.front_index(), code);
     }
 
     fn remove<L: LinesMut>(self, lines: &mut L) {
@@ -151,6 +153,10 @@ impl Family for Ipv6Net {
 
     fn put<L: LinesMut>(self, lines: &mut L, cell: Cell) -> Result<(), Full> {
         v6::put(lines, halves(self.bits()), u32::from(self.length()), cell)
+    }
+
+    fn set_code<L: LinesMut>(self, lines: &mut L, code: Code) {
+        set_code(lines, self.front_index(), code);
     }
 
     fn remove<L: LinesMut>(self, lines: &mut L) {
