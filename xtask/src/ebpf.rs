@@ -55,7 +55,7 @@ impl Programs {
     }
 
     /// Where the object lies once it is built; datapath's build script looks for the product's.
-    pub(crate) fn object(self, tree: &Tree) -> PathBuf {
+    fn object(self, tree: &Tree) -> PathBuf {
         let name = match self {
             Self::Product => "portcullis",
             Self::Trace => "portcullis-trace",

@@ -18,7 +18,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{ebpf::Programs, failure::Failure, tree::Tree};
+use crate::{failure::Failure, tree::Tree};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, checks and drives Portcullis")]
@@ -165,8 +165,7 @@ fn act(command: Command) -> Result<(), Failure> {
             if let Some(svg) = svg {
                 args.extend(["--svg".to_owned(), svg.display().to_string()]);
             }
-            ebpf::build(&tree, Programs::Bench)?;
-            product::become_rig(&tree, true, "bench-xdp", args)
+            product::become_packet_bench(&tree, args)
         }
     }
 }

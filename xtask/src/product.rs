@@ -36,15 +36,35 @@ pub(crate) fn build_with_rig(tree: &Tree, release: bool) -> Result<(), Failure> 
 }
 
 /// Builds everything and becomes one of the rig's programs. Returns only what went wrong.
-///
-/// It becomes the program rather than waiting for it, so that Ctrl-C reaches one process,
-/// which then clears up its namespaces while the shell waits.
 pub(crate) fn become_rig(
     tree: &Tree,
     release: bool,
     program: &str,
     args: Vec<String>,
 ) -> Result<(), Failure> {
+    prepare_rig(tree, program)?;
+    build_with_rig(tree, release)?;
+    let driver = Invocation::new(tree.built(release, program));
+    let driver = driver.env(BINARY_VARIABLE, tree.built(release, "portcullis"));
+    Err(become_driver(driver, args))
+}
+
+/// Builds the packet benchmark, which needs the library of the kernel side but not the product's
+/// binary, and becomes it. Returns only what went wrong.
+pub(crate) fn become_packet_bench(tree: &Tree, args: Vec<String>) -> Result<(), Failure> {
+    const PROGRAM: &str = "bench-xdp";
+    prepare_rig(tree, PROGRAM)?;
+    let object = ebpf::build(tree, Programs::Bench)?;
+    cargo_build(tree, true, &["-p", "portcullis-tests", "--bin", PROGRAM])?;
+    let driver = Invocation::new(tree.built(true, PROGRAM));
+    Err(become_driver(
+        driver.env(BENCH_OBJECT_VARIABLE, object),
+        args,
+    ))
+}
+
+/// Makes sure of root, of the machine's programs and of the product's eBPF object.
+fn prepare_rig(tree: &Tree, program: &str) -> Result<(), Failure> {
     if !is_root() {
         return Err(Failure::with_mend(
             format!("{program} makes network namespaces and loads eBPF programs: it takes root"),
@@ -53,13 +73,13 @@ pub(crate) fn become_rig(
     }
     setup::ensure(tree, &[Need::Host, Need::Ebpf, Need::Rig])?;
     ebpf::build_product(tree)?;
-    build_with_rig(tree, release)?;
-    let driver = Invocation::new(tree.built(release, program)).args(args);
-    Err(driver
-        .env(BINARY_VARIABLE, tree.built(release, "portcullis"))
-        .env(BENCH_OBJECT_VARIABLE, Programs::Bench.object(tree))
-        .without_env("LD_LIBRARY_PATH")
-        .exec())
+    Ok(())
+}
+
+/// Becomes the program rather than waiting for it, so that Ctrl-C reaches one process, which then
+/// clears up its namespaces while the shell waits.
+fn become_driver(driver: Invocation, args: Vec<String>) -> Failure {
+    driver.args(args).without_env("LD_LIBRARY_PATH").exec()
 }
 
 fn cargo_build(tree: &Tree, release: bool, what: &[&str]) -> Result<(), Failure> {

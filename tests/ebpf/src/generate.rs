@@ -155,8 +155,8 @@ fn draw_v6(plan: &Plan, state: &mut State) -> Drawn<[u64; 2]> {
 
 #[inline(always)]
 fn spoofed(random: u64) -> u32 {
-    // An odd factor spreads the first million numbers over all addresses, each to its own.
-    below(SPOOFED, random).wrapping_mul(0x9e37_79b1)
+    // An odd factor spreads the numbers over all addresses, each to its own; none becomes 0.
+    (1 + below(SPOOFED, random)).wrapping_mul(0x9e37_79b1)
 }
 
 #[inline(always)]
