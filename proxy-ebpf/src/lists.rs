@@ -65,7 +65,9 @@ pub(crate) fn look_up(source: Source) -> Listing {
     }
 }
 
-/// Asks the slots of the IPv4 table; answers with a [`Listing`] as its discriminant.
+/// Asks the whole IPv4 table; answers with a [`Listing`] as its discriminant. It begins anew at the
+/// front because another table may have been swapped in since the caller looked: a code of the one
+/// and slots of the other could miss an address that is on both.
 ///
 /// A global function, as its neighbour: the verifier proves each once by itself, and the program
 /// around it for one unknown answer. As part of the program they take it past a million steps.
@@ -73,19 +75,19 @@ pub(crate) fn look_up(source: Source) -> Listing {
 #[inline(never)]
 pub extern "C" fn portcullis_closer_v4(address: u64) -> u64 {
     let cell = match LISTS.get(LISTS_V4) {
-        Some(table) => v4::look_closer(&Mapped(table), address as u32),
+        Some(table) => v4::look_up(&Mapped(table), address as u32),
         None => Cell::UNLISTED,
     };
     // Ends on time although nobody has removed the cell: the daemon may be dead.
     cell.listing(machine::boot_ns) as u64
 }
 
-/// Asks the filter and the slots of the IPv6 table; answers as its neighbour does.
+/// Asks the whole IPv6 table; answers as its neighbour does.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn portcullis_closer_v6(high: u64, low: u64) -> u64 {
     let cell = match LISTS.get(LISTS_V6) {
-        Some(table) => v6::look_closer(&Mapped(table), high, low),
+        Some(table) => v6::look_up(&Mapped(table), high, low),
         None => Cell::UNLISTED,
     };
     cell.listing(machine::boot_ns) as u64

@@ -5,13 +5,15 @@
 //! ```text
 //! lines 0 and 1      header: how the rest is laid out
 //! 65,536 lines       front: two bits for every /24, see `Code`
-//! 65,536 lines       filter, IPv6 only: a Bloom filter over the /32, /48 and /64 that hold entries
+//! 16,384 or 65,536   filter: a Bloom filter, for IPv4 over the /24s that the front knows of, for
+//!                    IPv6 over the /32, /48 and /64 that hold entries
 //! the rest           slots: a hash table of cells by prefix; each prefix lies in one of two buckets
 //! ```
 //!
-//! The front answers for almost every clean source, in one load. `Code::Closer` leads to the slots,
-//! which hold for each of a few prefix lengths what *all* lists add up to, so the longest match is
-//! the whole answer. Prefixes of other lengths are stored as the two to eight of the next length.
+//! The filter of IPv4 or the front of IPv6 answers for almost every clean source, in one load; what
+//! is wholly blocked or trusted ends at the front. `Code::Closer` leads to the slots, which hold
+//! for each of a few prefix lengths what *all* lists add up to, so the longest match is the whole
+//! answer. Prefixes of other lengths are stored as the two to eight of the next length.
 //! Two buckets of four slots bound every look-up (Azar, Broder, Karlin, Upfal, "Balanced
 //! allocations", 1994); there are no chains and no tombstones.
 //!
