@@ -153,7 +153,7 @@ impl DatapathError {
 pub(crate) struct KernelRefusal(Box<dyn std::error::Error + Send + Sync>);
 
 macro_rules! kernel_refusal_from {
-    ($($error:ty),+) => {$(
+    ($($error:ty),+ $(,)?) => {$(
         impl From<$error> for KernelRefusal {
             fn from(error: $error) -> Self {
                 Self(Box::new(error))
@@ -166,10 +166,48 @@ kernel_refusal_from!(
     EbpfError,
     MapError,
     PinError,
-    ProgramError,
     aya::programs::links::LinkError,
     io::Error
 );
+
+impl From<ProgramError> for KernelRefusal {
+    fn from(error: ProgramError) -> Self {
+        match error {
+            ProgramError::LoadError { .. } => Self(Box::new(RefusedLoad(error))),
+            other => Self(Box::new(other)),
+        }
+    }
+}
+
+/// A program that the verifier refused. Its log has a line for each instruction; an operator is
+/// told the end of it, where the reason stands, and `Debug` has all of it.
+#[derive(Debug)]
+struct RefusedLoad(ProgramError);
+
+/// Lines of the verifier's log that an operator is told.
+const LOG_LINES_TOLD: usize = 8;
+
+impl fmt::Display for RefusedLoad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } = &self.0
+        else {
+            return self.0.fmt(f);
+        };
+        write!(f, "{io_error}")?;
+        let log = verifier_log.to_string();
+        let lines: Vec<&str> = log.lines().collect();
+        if !lines.is_empty() {
+            let told = &lines[lines.len().saturating_sub(LOG_LINES_TOLD)..];
+            write!(f, "; the verifier's log ends:\n{}", told.join("\n"))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for RefusedLoad {}
 
 /// Names what was being done when the kernel refused.
 pub(crate) trait While<T> {
@@ -180,5 +218,29 @@ impl<T, E: Into<KernelRefusal>> While<T> for Result<T, E> {
     fn while_trying_to(self, action: &'static str) -> Result<T, DatapathError> {
         self.map_err(Into::into)
             .map_err(DatapathError::kernel(action))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_is_told_the_end_of_the_verifiers_log() {
+        let log: String = (0..5_000).map(|line| format!("line {line}\n")).collect();
+        let refused: Result<(), _> = Err(ProgramError::LoadError {
+            io_error: io::ErrorKind::PermissionDenied.into(),
+            verifier_log: aya_obj::VerifierLog::new(log),
+        });
+        let message = refused
+            .while_trying_to("load the XDP program")
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            message.starts_with("the kernel refused to load the XDP program: permission denied"),
+            "{message}"
+        );
+        assert!(message.ends_with("line 4998\nline 4999"), "{message}");
+        assert!(!message.contains("line 4000"), "{message}");
     }
 }
