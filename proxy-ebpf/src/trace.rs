@@ -2,15 +2,30 @@
 
 use core::net::Ipv6Addr;
 
-use aya_ebpf::{btf_maps::Array, macros::btf_map, programs::XdpContext};
+use aya_ebpf::{
+    btf_maps::{Array, PerCpuArray},
+    macros::btf_map,
+    programs::XdpContext,
+};
 use aya_log_ebpf::info;
-use proxy_common::{Limit, Listing, Reason, Room, Source, TraceTarget, Transport};
+use proxy_common::{Gcra, Limit, Listing, Reason, Room, Source, TraceTarget, Transport};
 
-use crate::observer::Observer;
+use crate::{machine, observer::Observer};
 
 /// Whose packets are told of.
 #[btf_map]
 static TRACE_TARGET: Array<TraceTarget, 1> = Array::new();
+
+/// When this CPU may tell of its next packet: a GCRA bucket.
+#[btf_map]
+static TRACE_TAT: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// Packets that a CPU tells of: 200 a second, 200 at once. Nobody reads faster, and a traced flood
+/// must not keep the daemon busy.
+const TOLD: Gcra = match Gcra::per_second(200, 200) {
+    Some(limit) => limit,
+    None => Gcra::UNLIMITED,
+};
 
 /// Writes a line for each stage into aya-log's ring.
 #[derive(Clone, Copy)]
@@ -57,7 +72,9 @@ impl Observer for Told {
         let wanted = TRACE_TARGET.get(0).is_some_and(|target| {
             high & target.mask[0] == target.address[0] && low & target.mask[1] == target.address[1]
         });
-        let told = Self { wanted };
+        let told = Self {
+            wanted: wanted && has_room(),
+        };
         told.tell(Stage::Source, high, low);
         told.tell(Stage::Length, frame_bytes, 0);
         told
@@ -85,6 +102,23 @@ impl Observer for Told {
     #[inline(always)]
     fn decided(self, reason: Reason, monitored: bool) {
         self.tell(Stage::Verdict, reason as u64, monitored as u64);
+    }
+}
+
+#[inline(always)]
+fn has_room() -> bool {
+    let Some(tat_ns) = TRACE_TAT.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: the slot belongs to this CPU, and XDP runs with softirqs off: nobody else writes it
+    // while we do.
+    let tat_ns = unsafe { &mut *tat_ns };
+    match TOLD.admit(*tat_ns, machine::coarse_ns(), 1) {
+        Some(next_ns) => {
+            *tat_ns = next_ns;
+            true
+        }
+        None => false,
     }
 }
 

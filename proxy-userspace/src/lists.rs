@@ -211,9 +211,12 @@ impl Lists {
         if ended.is_empty() {
             return Ok(Vec::new());
         }
-        // The kernel lets them pass already; these writes only give the memory back.
-        if let Some(datapath) = writer.datapath.as_mut() {
-            datapath.tables().apply(&plan, &self.truth())?;
+        // The kernel lets them pass already; these writes only give the memory back, and a table in
+        // doubt is made anew with the next change.
+        if let Some(datapath) = writer.datapath.as_mut()
+            && let Err(error) = datapath.tables().apply(&plan, &self.truth())
+        {
+            tracing::error!(%error, "ended bans still take room in the kernel");
         }
         let mut edits = Vec::new();
         let mut told = Vec::new();

@@ -72,7 +72,8 @@ pub(crate) fn run(config_path: &Path) -> Result<(), RunError> {
         })?;
     let result = runtime.block_on(serve(config));
     // Connections that outlived the drain are cut off here.
-    runtime.shutdown_timeout(Duration::from_millis(100));
+    // A trace needs a moment to put the normal program back.
+    runtime.shutdown_timeout(Duration::from_secs(2));
     result
 }
 

@@ -13,6 +13,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::unix::UCred,
     sync::mpsc,
+    time,
 };
 
 use super::{Admin, Reply};
@@ -22,6 +23,9 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(600);
 
 /// How long a trace may go on after its watcher has left or the daemon is told to stop.
 const GLANCE: Duration = Duration::from_millis(100);
+
+/// How long a watcher may take to read a line.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Lines that wait for a slow watcher; those after them are lost, and counted.
 const BACKLOG: usize = 4_096;
@@ -47,8 +51,9 @@ impl Admin {
                     let Some(reply) = reply else { break };
                     let mut line = serde_json::to_vec(&reply)?;
                     line.push(b'\n');
-                    if writer.write_all(&line).await.is_err() {
-                        break;
+                    match time::timeout(PATIENCE, writer.write_all(&line)).await {
+                        Ok(Ok(())) => {}
+                        _ => break,
                     }
                 }
                 // A watcher has nothing more to say: whatever can be read is its end.
@@ -70,7 +75,7 @@ impl Admin {
             // A watcher that has left needs no refusal.
             let _ = replies.blocking_send(Reply::Error { message });
         };
-        let _only = match self.tracing.try_lock() {
+        let only = match self.tracing.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => {
@@ -108,6 +113,8 @@ impl Admin {
             tracing::error!(%error, "the trace did not end as it should");
             return refuse(error.to_string());
         }
+        // A watcher that reads no more must not keep others from tracing.
+        drop(only);
         let _ = replies.blocking_send(Reply::TraceEnd { lines: told, lost });
     }
 

@@ -11,7 +11,6 @@ use proxy_common::{
     Cell,
     table::{Full, differing_codes},
 };
-use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::{
     compile::{count_cells, fill},
@@ -32,6 +31,8 @@ pub struct Tables {
     lists: ArrayOfMaps<MapData, MapData>,
     v4: MappedArray,
     v6: MappedArray,
+    /// A change was refused half-way: the tables may not say what the truth does.
+    in_doubt: bool,
 }
 
 impl Tables {
@@ -42,7 +43,12 @@ impl Tables {
         let (v4, v6) = (make(truth.v4())?, make(truth.v6())?);
         put_in_force::<Ipv4Net>(&mut lists, &v4)?;
         put_in_force::<Ipv6Net>(&mut lists, &v6)?;
-        Ok(Self { lists, v4, v6 })
+        Ok(Self {
+            lists,
+            v4,
+            v6,
+            in_doubt: false,
+        })
     }
 
     /// Makes both tables anew from the truth and swaps them in: each packet is judged by the whole
@@ -50,8 +56,10 @@ impl Tables {
     ///
     /// # Errors
     /// [`DatapathError::Kernel`] when a table can't be made or swapped in,
-    /// [`DatapathError::ListsTooLarge`]; the tables in force are as they were.
+    /// [`DatapathError::ListsTooLarge`]. What is in force is then whole, but may be the old; the
+    /// next change makes both anew.
     pub fn load(&mut self, truth: &Truth) -> Result<(), DatapathError> {
+        self.in_doubt = true;
         let (v4, v6) = (make(truth.v4())?, make(truth.v6())?);
         // The kernel waits for the last packet that is judged by the old table (`maybe_wait_bpf_
         // programs`, kernel/bpf/syscall.c), so its memory may go when `self.v4` is replaced.
@@ -59,6 +67,7 @@ impl Tables {
         self.v4 = v4;
         put_in_force::<Ipv6Net>(&mut self.lists, &v6)?;
         self.v6 = v6;
+        self.in_doubt = false;
         Ok(())
     }
 
@@ -67,7 +76,7 @@ impl Tables {
     /// # Errors
     /// As [`Self::load`], which is what a plan comes to whose cells don't fit any more.
     pub fn apply(&mut self, plan: &Plan, truth: &Truth) -> Result<(), DatapathError> {
-        if plan.is_rebuild() {
+        if plan.is_rebuild() || self.in_doubt {
             return self.load(truth);
         }
         let mut added = false;
@@ -76,7 +85,9 @@ impl Tables {
             // A packet may have read a code that led to a cell which goes away now, because
             // another answer has taken its place: it must have found one of the two first.
             if matches!(change, Change::Remove(_)) && added && !settled {
-                await_packets().while_trying_to("wait for packets under judgement")?;
+                self.in_doubt = true;
+                self.await_packets()?;
+                self.in_doubt = false;
                 settled = true;
             }
             added |= !matches!(change, Change::Remove(_));
@@ -85,6 +96,13 @@ impl Tables {
             }
         }
         Ok(())
+    }
+
+    /// Returns when every packet that was under judgement has its verdict. A write to a map of maps
+    /// waits for a grace period of RCU, under which XDP programs run (`maybe_wait_bpf_programs`,
+    /// kernel/bpf/syscall.c), also when it writes what is there.
+    fn await_packets(&mut self) -> Result<(), DatapathError> {
+        put_in_force::<Ipv4Net>(&mut self.lists, &self.v4)
     }
 
     /// Memory of both tables.
@@ -146,12 +164,6 @@ fn put_in_force<P: Family>(
     lists
         .set(P::PLACE, table.map(), 0)
         .while_trying_to("put a list table in force")
-}
-
-/// Returns when every packet that was under judgement has its verdict: a grace period of RCU,
-/// under which XDP programs run (`membarrier(2)`, `MEMBARRIER_CMD_GLOBAL`).
-fn await_packets() -> std::io::Result<()> {
-    membarrier(MembarrierCommand::Global).map_err(Into::into)
 }
 
 /// A word nobody can guess, from the keys that std draws for its hash maps.

@@ -6,6 +6,7 @@
 use std::{
     net::IpAddr,
     os::fd::AsFd as _,
+    path::Path,
     sync::mpsc::{self, Receiver, Sender},
     time::Duration,
 };
@@ -37,7 +38,7 @@ use crate::{
 };
 
 /// Maps of the traced program alone: they end with the trace.
-const OWN_MAPS: [&str; 2] = ["TRACE_TARGET", "AYA_LOGS"];
+const OWN_MAPS: [&str; 3] = ["TRACE_TARGET", "TRACE_TAT", "AYA_LOGS"];
 
 /// A running trace: what the stages tell.
 pub struct Trace {
@@ -149,19 +150,27 @@ impl Datapath {
             .while_trying_to("read the loaded program")?
             .id();
         let pins: Pins = self.pins().clone();
+        let mut first_error = None;
         for attachment in self.attachments_mut() {
-            let pin = pins.link(&attachment.interface);
-            let link = PinnedLink::from_pin(&pin).while_trying_to("open a pinned link")?;
-            let link = XdpLink::try_from(FdLink::from(link)).while_trying_to("take a link")?;
-            let id = program
-                .attach_to_link(link)
-                .while_trying_to("swap the program of a link")?;
-            // Only the pin keeps the link from here on.
-            drop(program.take_link(id).while_trying_to("take a link")?);
-            attachment.program_id = program_id;
+            // One interface that is gone must not keep the others from their program.
+            match swap(program, &pins.link(&attachment.interface)) {
+                Ok(()) => attachment.program_id = program_id,
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
         }
-        Ok(())
+        first_error.map_or(Ok(()), Err)
     }
+}
+
+fn swap(program: &mut Xdp, pin: &Path) -> Result<(), DatapathError> {
+    let link = PinnedLink::from_pin(pin).while_trying_to("open a pinned link")?;
+    let link = XdpLink::try_from(FdLink::from(link)).while_trying_to("take a link")?;
+    let id = program
+        .attach_to_link(link)
+        .while_trying_to("swap the program of a link")?;
+    // Only the pin keeps the link from here on.
+    drop(program.take_link(id).while_trying_to("take a link")?);
+    Ok(())
 }
 
 fn trace_target(target: IpNet) -> TraceTarget {
