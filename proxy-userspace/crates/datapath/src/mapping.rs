@@ -2,18 +2,52 @@
 #![expect(unsafe_code, reason = "memory that the kernel shares with us")]
 
 use std::{
-    os::fd::AsFd as _,
+    os::fd::{AsFd, FromRawFd as _, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use aya::maps::{MapData, MapError};
-use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use proxy_common::{
-    abi::{Line, TABLE_FLAGS},
+    abi::Line,
     table::{LINE_WORDS, Lines, LinesMut},
 };
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// What the program says of the arrays in `LISTS`. Linux before 6.2 takes only those into it that
+/// are described by BTF as the first one was (`bpf_map_meta_equal`, kernel/bpf/map_in_map.c).
+pub(crate) struct Template {
+    definition: aya_obj::Map,
+    btf: Option<OwnedFd>,
+}
+
+impl Template {
+    /// `btf_id` is that of the loaded program.
+    pub(crate) fn new(definition: aya_obj::Map, btf_id: Option<u32>) -> std::io::Result<Self> {
+        let btf = btf_id.map(btf_by_id).transpose()?;
+        Ok(Self { definition, btf })
+    }
+}
+
+/// `BPF_BTF_GET_FD_BY_ID` of bpf(2), which aya keeps to itself.
+fn btf_by_id(id: u32) -> std::io::Result<OwnedFd> {
+    const BPF_BTF_GET_FD_BY_ID: libc::c_long = 19;
+    let attributes: [u32; 4] = [id, 0, 0, 0];
+    // SAFETY: the kernel reads as many bytes of the attributes as it is told there are.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_BTF_GET_FD_BY_ID,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
 
 /// An array map and its memory. Lines are written with single stores, which the program on other
 /// CPUs sees in the order in which they were made.
@@ -25,15 +59,11 @@ pub(crate) struct MappedArray {
 
 impl MappedArray {
     /// A new map of zeroes.
-    pub(crate) fn create(lines: u32) -> Result<Self, MapError> {
-        let definition = aya_obj::Map::new_from_params(
-            BPF_MAP_TYPE_ARRAY as u32,
-            size_of::<u32>() as u32,
-            size_of::<Line>() as u32,
-            lines,
-            TABLE_FLAGS,
-        );
-        let map = MapData::create(definition, "portcullis_list", None)?;
+    pub(crate) fn create(template: &Template, lines: u32) -> Result<Self, MapError> {
+        let mut definition = template.definition.clone();
+        definition.set_max_entries(lines);
+        let btf = template.btf.as_ref().map(AsFd::as_fd);
+        let map = MapData::create(definition, "portcullis_list", btf)?;
         // SAFETY: a mapping at an address that the kernel chooses; nothing of ours lies there.
         let address = unsafe {
             mmap(

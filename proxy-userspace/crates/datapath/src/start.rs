@@ -14,6 +14,7 @@ use crate::{
     attach::{self, Attachment},
     counters::{self, ReasonCount, Samples},
     error::{DatapathError, While as _},
+    mapping::Template,
     object::embedded_object,
     pins::{Adoption, Pins, is_pinned, remove_pin},
     rules::Rules,
@@ -122,8 +123,20 @@ impl Datapath {
             .while_trying_to("find the XDP program")?;
         despite_signals(|| program.load()).while_trying_to("load the XDP program")?;
 
+        let definition = object
+            .maps
+            .get("LISTS")
+            .and_then(aya_obj::Map::inner)
+            .ok_or_else(|| io::Error::other("the object describes no tables in LISTS"))
+            .while_trying_to("read the embedded program")?;
+        let btf_id = program
+            .info()
+            .while_trying_to("read the loaded program")?
+            .btf_id();
+        let template =
+            Template::new(definition, btf_id).while_trying_to("open the program's BTF")?;
         let mut datapath = Self {
-            tables: Tables::new(lists, truth)?,
+            tables: Tables::new(lists, template, truth)?,
             settings,
             counters,
             samples: Some(samples),

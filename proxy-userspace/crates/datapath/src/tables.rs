@@ -16,7 +16,7 @@ use crate::{
     compile::{count_cells, fill},
     error::{DatapathError, While as _},
     family::{Family, begin},
-    mapping::MappedArray,
+    mapping::{MappedArray, Template},
     plan::{Change, Plan},
     prefixes::Prefixes,
     truth::Truth,
@@ -29,6 +29,7 @@ const SEEDS: u32 = 3;
 /// The map `LISTS` and the two tables in it.
 pub struct Tables {
     lists: ArrayOfMaps<MapData, MapData>,
+    template: Template,
     v4: MappedArray,
     v6: MappedArray,
     /// A change was refused half-way: the tables may not say what the truth does.
@@ -37,14 +38,19 @@ pub struct Tables {
 
 impl Tables {
     /// Makes tables for the truth and puts them in force.
-    pub(crate) fn new(lists: Map, truth: &Truth) -> Result<Self, DatapathError> {
+    pub(crate) fn new(
+        lists: Map,
+        template: Template,
+        truth: &Truth,
+    ) -> Result<Self, DatapathError> {
         let mut lists: ArrayOfMaps<MapData, MapData> =
             lists.try_into().while_trying_to("open the list tables")?;
-        let (v4, v6) = (make(truth.v4())?, make(truth.v6())?);
+        let (v4, v6) = (make(&template, truth.v4())?, make(&template, truth.v6())?);
         put_in_force::<Ipv4Net>(&mut lists, &v4)?;
         put_in_force::<Ipv6Net>(&mut lists, &v6)?;
         Ok(Self {
             lists,
+            template,
             v4,
             v6,
             in_doubt: false,
@@ -60,7 +66,10 @@ impl Tables {
     /// next change makes both anew.
     pub fn load(&mut self, truth: &Truth) -> Result<(), DatapathError> {
         self.in_doubt = true;
-        let (v4, v6) = (make(truth.v4())?, make(truth.v6())?);
+        let (v4, v6) = (
+            make(&self.template, truth.v4())?,
+            make(&self.template, truth.v6())?,
+        );
         // The kernel waits for the last packet that is judged by the old table (`maybe_wait_bpf_
         // programs`, kernel/bpf/syscall.c), so its memory may go when `self.v4` is replaced.
         put_in_force::<Ipv4Net>(&mut self.lists, &v4)?;
@@ -116,8 +125,10 @@ impl Tables {
     /// # Errors
     /// As [`Self::load`].
     pub fn differences(&self, truth: &Truth) -> Result<usize, DatapathError> {
-        Ok(differences::<Ipv4Net>(&self.v4, &make(truth.v4())?)
-            + differences::<Ipv6Net>(&self.v6, &make(truth.v6())?))
+        Ok(
+            differences::<Ipv4Net>(&self.v4, &make(&self.template, truth.v4())?)
+                + differences::<Ipv6Net>(&self.v6, &make(&self.template, truth.v6())?),
+        )
     }
 
     fn write(&mut self, change: Change) -> Result<(), Full> {
@@ -134,12 +145,16 @@ impl Tables {
 }
 
 /// A table of one family, not yet in force.
-fn make<P: Family>(prefixes: &Prefixes<P>) -> Result<MappedArray, DatapathError> {
+fn make<P: Family>(
+    template: &Template,
+    prefixes: &Prefixes<P>,
+) -> Result<MappedArray, DatapathError> {
     let mut cells = count_cells(prefixes);
     loop {
         let (buckets, lines) = P::size_for(cells).ok_or(DatapathError::ListsTooLarge { cells })?;
         for _ in 0..SEEDS {
-            let mut table = MappedArray::create(lines).while_trying_to("make a list table")?;
+            let mut table =
+                MappedArray::create(template, lines).while_trying_to("make a list table")?;
             begin(&mut table, buckets, fresh_seed());
             if fill(prefixes, &mut table).is_ok() {
                 return Ok(table);
