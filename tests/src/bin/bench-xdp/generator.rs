@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aya::{
@@ -24,12 +24,10 @@ use portcullis_tests::{
     loaded::Failure,
     run::RigError,
 };
-use rustix::{
-    process::setpriority_process,
-    thread::{CpuSet, sched_setaffinity},
-};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::{
+    core_time::SoftirqThread,
     lanes::Lane,
     lists::Numbers,
     plan::{LIST_ENTRIES, PLAN_WORDS, Plan, Sources},
@@ -75,6 +73,7 @@ impl Traffic {
 pub(crate) struct Generator {
     ebpf: Ebpf,
     cpu: usize,
+    softirq_thread: SoftirqThread,
     stop: Stop,
 }
 
@@ -98,6 +97,7 @@ impl Generator {
         let mut generator = Self {
             ebpf,
             cpu,
+            softirq_thread: SoftirqThread::of(cpu)?,
             stop: Arc::clone(stop),
         };
         let seeds: Vec<[u64; 4]> = (0..nr_cpus().map_err(|(_, error)| error)?)
@@ -139,7 +139,8 @@ impl Generator {
         Ok(())
     }
 
-    /// Sends so many frames down a lane and returns how long it took. A paced traffic sends fewer.
+    /// Sends so many frames down a lane and returns how long the CPU worked on that. A paced
+    /// traffic sends fewer.
     ///
     /// # Errors
     /// When the kernel refuses the run, or the whole run is to stop.
@@ -165,22 +166,21 @@ impl Generator {
         context[1] = frame.len() as u32;
         context[3] = lane.out_index;
         let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let cpu = self.cpu;
+        let (cpu, softirq_thread) = (self.cpu, &self.softirq_thread);
         let run = || -> Result<Duration, Failure> {
             let mut cpus = CpuSet::new();
             cpus.set(cpu);
             sched_setaffinity(None, &cpus)?;
-            // Of this thread only: whatever else the machine does should not be measured.
-            setpriority_process(None, -20)?;
-            let start = Instant::now();
-            program.test_run(TestRunOptions {
+            let before = softirq_thread.ran()?;
+            let run = program.test_run(TestRunOptions {
                 data_in: Some(&frame),
                 ctx_in: Some(&context),
                 repeat: frames,
                 attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
                 ..TestRunOptions::new()
             })?;
-            Ok(start.elapsed())
+            // `duration` is what one frame took.
+            Ok(run.duration * frames + (softirq_thread.ran()? - before))
         };
         // A thread of its own, so that nothing else is bound to that CPU.
         thread::scope(|scope| scope.spawn(run).join())

@@ -5,6 +5,7 @@
 //! scale       how large a run is
 //! lists       random lists
 //! lanes       veth pairs, in a namespace of the run
+//! core_time   how long packets had the CPU
 //! generator   live frames into a lane
 //! subject     a program under test
 //! rivals      other XDP programs
@@ -24,6 +25,7 @@
 //! premise that doesn't hold ends the run with an error.
 
 mod chart;
+mod core_time;
 mod figures;
 mod generator;
 mod lanes;

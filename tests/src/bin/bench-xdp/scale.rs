@@ -24,7 +24,7 @@ impl Scale {
     pub(crate) const FULL: Self = Self {
         sizes: &[0, 1_000, 10_000, 100_000, 1_000_000],
         rounds: 15,
-        sample: Duration::from_millis(120),
+        sample: Duration::from_millis(80),
         all_programs: true,
         watch: Duration::from_secs(4),
         additions: 1_000,

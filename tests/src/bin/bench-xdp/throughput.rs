@@ -30,6 +30,9 @@ const OWN_32: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0);
 /// Packets that come before anything is measured: enough to fill the textbook's LRU map.
 const WARM_UP_FRAMES: u32 = 1_500_000;
 
+/// Packets to the ceiling before every sample: about 30 ms.
+const CEILING_FRAMES: u32 = 250_000;
+
 /// What the packets are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
@@ -104,6 +107,9 @@ pub(crate) struct Speed {
     pub(crate) mpps: f64,
     /// The slowest and the fastest round.
     pub(crate) range: (f64, f64),
+    /// Share of the ceiling's speed, the median of the rounds: each sample is held against one of
+    /// the ceiling right before it, so that what else the machine does slows both.
+    pub(crate) of_ceiling: f64,
 }
 
 struct Case {
@@ -113,6 +119,7 @@ struct Case {
     traffic: Traffic,
     frames: u32,
     mpps: Vec<f64>,
+    of_ceiling: Vec<f64>,
 }
 
 /// Sets everything up, measures, takes it down.
@@ -130,6 +137,10 @@ pub(crate) fn measure(
         mut subjects,
         mut cases,
     } = field;
+    let ceiling = subjects
+        .iter()
+        .position(|subject| subject.name == program::CEILING)
+        .ok_or("there is no ceiling to measure against")?;
     for case in &mut cases {
         let subject = &mut subjects[case.subject];
         if subject.name == program::TEXTBOOK && case.kind == Kind::Clean {
@@ -141,9 +152,19 @@ pub(crate) fn measure(
     for round in 1..=scale.rounds {
         eprintln!("bench-xdp: round {round} of {}", scale.rounds);
         for case in &mut cases {
-            let subject = &mut subjects[case.subject];
-            let mpps = sample(generator, subject, case.kind, &case.traffic, case.frames)?;
+            let mut speed = |at: usize, frames| {
+                sample(
+                    generator,
+                    &mut subjects[at],
+                    case.kind,
+                    &case.traffic,
+                    frames,
+                )
+            };
+            let most = speed(ceiling, CEILING_FRAMES)?;
+            let mpps = speed(case.subject, case.frames)?;
             case.mpps.push(mpps);
+            case.of_ceiling.push(mpps / most);
         }
     }
     Ok(cases
@@ -154,6 +175,7 @@ pub(crate) fn measure(
             version: case.traffic.version,
             kind: case.kind,
             mpps: median(&case.mpps),
+            of_ceiling: median(&case.of_ceiling),
             range: (
                 case.mpps.iter().copied().fold(f64::INFINITY, f64::min),
                 case.mpps.iter().copied().fold(0.0, f64::max),
@@ -290,6 +312,7 @@ impl Field {
             traffic: Traffic::new(version, kind.sources(), listed),
             frames: 0,
             mpps: Vec::new(),
+            of_ceiling: Vec::new(),
         }));
     }
 }
