@@ -39,6 +39,17 @@ const EXACT_RATE: Rate = Rate {
 /// Frames in one call of the generator: bounds how far past its end a run goes.
 const CHUNK: u32 = 1_000_000;
 
+/// Tries at a flood that no packet is lost of before it is judged.
+const FLOOD_TRIES: u32 = 5;
+
+/// How a flood ended.
+enum Flood {
+    /// Loss of the innocents, their packets, and packets a second in all.
+    Judged((f64, u64, f64)),
+    /// The receiver's ring was full for so many packets, and nobody knows whose they were.
+    LostOnTheWay(u64),
+}
+
 /// What was found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limiter {
@@ -73,7 +84,17 @@ pub(crate) fn measure(
     stop: &Stop,
     scale: &Scale,
 ) -> Result<Limiter, Failure> {
-    let (innocent_loss, innocent_packets, flood_pps) = flood(object, cpu, stop, scale.watch)?;
+    let mut tries = 0;
+    let (innocent_loss, innocent_packets, flood_pps) = loop {
+        tries += 1;
+        match flood(object, cpu, stop, scale.watch)? {
+            Flood::Judged(found) => break found,
+            Flood::LostOnTheWay(lost) if tries == FLOOD_TRIES => {
+                return Err(format!("flood: {lost} packets were lost on the way").into());
+            }
+            Flood::LostOnTheWay(_) => {}
+        }
+    };
     Ok(Limiter {
         innocent_loss,
         innocent_packets,
@@ -88,12 +109,7 @@ pub(crate) fn measure(
 
 /// Two thousand innocents, each at half its limit, among a thousand sources over theirs and a
 /// million spoofed ones. What the program lets through is counted where the network stack begins.
-fn flood(
-    object: &[u8],
-    cpu: usize,
-    stop: &Stop,
-    watch: Duration,
-) -> Result<(f64, u64, f64), Failure> {
+fn flood(object: &[u8], cpu: usize, stop: &Stop, watch: Duration) -> Result<Flood, Failure> {
     let lane = Lane::new("flood")?;
     let mut ours = Ours::start(FLOOD_RATE, Onward::ToTheStack, &[&lane])?;
     let mut ebpf = EbpfLoader::new().load(object)?;
@@ -129,8 +145,7 @@ fn flood(
     let lost = lane.lost()?;
 
     if lost > 0 {
-        // Nobody knows whose they were.
-        return Err(format!("flood: {lost} of {frames} packets were lost on the way").into());
+        return Ok(Flood::LostOnTheWay(lost));
     }
     if seen.total() != frames {
         return Err(format!("flood: {frames} packets were sent, but: {seen:?}").into());
@@ -153,11 +168,11 @@ fn flood(
         .into());
     }
     let loss = 1.0 - arrived(Class::Innocent)? as f64 / sent(Class::Innocent) as f64;
-    Ok((
+    Ok(Flood::Judged((
         loss,
         sent(Class::Innocent),
         frames as f64 / took.as_secs_f64(),
-    ))
+    )))
 }
 
 /// One source at ten times its limit, its packets spread evenly over these CPUs, each with a lane
