@@ -109,6 +109,17 @@ pub(crate) fn inspect(interface: &str, pins: &Pins) -> Result<Candidate, Datapat
     }
 }
 
+/// Gives a pinned link another program, in one atomic step.
+pub(crate) fn swap(program: &mut Xdp, link: FdLink) -> Result<(), DatapathError> {
+    let link = XdpLink::try_from(link).while_trying_to("adopt a link")?;
+    let id = program
+        .attach_to_link(link)
+        .while_trying_to("swap the program of a link")?;
+    // Only the pin keeps the link from here on.
+    drop(program.take_link(id).while_trying_to("adopt a link")?);
+    Ok(())
+}
+
 /// Puts `program` on the interface and pins the link.
 pub(crate) fn attach(
     candidate: Candidate,
@@ -126,12 +137,7 @@ pub(crate) fn attach(
         .id();
     let origin = match ours {
         Some(link) => {
-            let link = XdpLink::try_from(link).while_trying_to("adopt a link")?;
-            let id = program
-                .attach_to_link(link)
-                .while_trying_to("swap the program of a link")?;
-            // Only the pin keeps the link from here on.
-            drop(program.take_link(id).while_trying_to("adopt a link")?);
+            swap(program, link)?;
             AttachmentOrigin::Adopted
         }
         None => {

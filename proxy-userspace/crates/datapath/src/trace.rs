@@ -17,7 +17,6 @@ use aya::{
     programs::{
         ProgramError, Xdp,
         links::{FdLink, PinnedLink},
-        xdp::XdpLink,
     },
 };
 use aya_log::EbpfLogger;
@@ -31,6 +30,7 @@ use rustix::{
 };
 
 use crate::{
+    attach,
     error::{DatapathError, While as _},
     object::embedded_trace_object,
     pins::{Pins, is_pinned},
@@ -153,7 +153,7 @@ impl Datapath {
         let mut first_error = None;
         for attachment in self.attachments_mut() {
             // One interface that is gone must not keep the others from their program.
-            match swap(program, &pins.link(&attachment.interface)) {
+            match swap_pinned(program, &pins.link(&attachment.interface)) {
                 Ok(()) => attachment.program_id = program_id,
                 Err(error) => first_error = first_error.or(Some(error)),
             }
@@ -162,15 +162,9 @@ impl Datapath {
     }
 }
 
-fn swap(program: &mut Xdp, pin: &Path) -> Result<(), DatapathError> {
+fn swap_pinned(program: &mut Xdp, pin: &Path) -> Result<(), DatapathError> {
     let link = PinnedLink::from_pin(pin).while_trying_to("open a pinned link")?;
-    let link = XdpLink::try_from(FdLink::from(link)).while_trying_to("take a link")?;
-    let id = program
-        .attach_to_link(link)
-        .while_trying_to("swap the program of a link")?;
-    // Only the pin keeps the link from here on.
-    drop(program.take_link(id).while_trying_to("take a link")?);
-    Ok(())
+    attach::swap(program, FdLink::from(link))
 }
 
 fn trace_target(target: IpNet) -> TraceTarget {
