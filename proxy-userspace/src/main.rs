@@ -8,6 +8,7 @@
 //! lists, entry, state  the lists at run time, one entry, and all of it on disk
 //! run           the daemon: composition, start, stop
 //! watch         the daemon's standing jobs
+//! trail         telling the audit trail
 //! ```
 
 mod admin;
@@ -19,6 +20,7 @@ mod lists;
 mod render;
 mod run;
 mod state;
+mod trail;
 mod watch;
 
 use std::{

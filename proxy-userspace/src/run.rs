@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audit::{AuditError, Event, Journal, LifecycleRecord};
+use audit::{AuditError, Journal};
 use datapath::{Admitted, AttachmentMode, AttachmentOrigin, DatapathError, Host, Options};
 use gateway::{Gateway, Listener, SourceGate};
 use tokio::{
@@ -23,6 +23,7 @@ use crate::{
     config::{self, Config, KernelConfig, ListenerConfig, Mistakes},
     lists::{ListError, Lists},
     state::{State, StateError},
+    trail::note,
     watch::{self as standing_jobs, Counting},
 };
 
@@ -341,15 +342,5 @@ impl StopSignals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
-    }
-}
-
-fn note(journal: &Journal, step: &str, detail: &str) {
-    let record = LifecycleRecord {
-        step: step.to_owned(),
-        detail: detail.to_owned(),
-    };
-    if let Err(error) = journal.record(&Event::Lifecycle(record)) {
-        tracing::error!(%error, "audit record lost");
     }
 }

@@ -16,7 +16,7 @@ use rustix::{
 };
 use tokio::time;
 
-use crate::{config::IssuerConfig, lists::Lists};
+use crate::{config::IssuerConfig, lists::Lists, trail::tell};
 
 /// How often ended bans are taken off the lists. The kernel ends them by itself, to the
 /// nanosecond; this only tidies up.
@@ -168,11 +168,5 @@ pub(crate) fn sample(mut samples: Samples, lists: &Lists, journal: &Journal) {
             };
             tell(journal, &Event::Drop(record));
         }
-    }
-}
-
-fn tell(journal: &Journal, event: &Event) {
-    if let Err(error) = journal.record(event) {
-        tracing::error!(%error, "audit record lost");
     }
 }

@@ -1,11 +1,10 @@
 //! The kernel's limits: shown, and set for as long as the daemon runs.
 
-use audit::{Event, LifecycleRecord};
 use proxy_common::{Limit, LimitSetting, Mode};
 use tokio::net::unix::UCred;
 
 use super::{Admin, LimitReport, Reply, mode_name};
-use crate::{config::limit_setting, lists::ListError};
+use crate::{config::limit_setting, lists::ListError, trail::note};
 
 impl Admin {
     /// The limits in force.
@@ -66,20 +65,15 @@ impl Admin {
     }
 
     fn note_limit(&self, report: &LimitReport, peer: &UCred) {
-        let record = LifecycleRecord {
-            step: "set_limit".to_owned(),
-            detail: format!(
-                "{} rate {} burst {} mode {} by uid {}",
-                report.limit,
-                report.rate,
-                report.burst,
-                report.mode,
-                peer.uid()
-            ),
-        };
-        if let Err(error) = self.journal.record(&Event::Lifecycle(record)) {
-            tracing::error!(%error, "audit record lost");
-        }
+        let LimitReport {
+            limit,
+            rate,
+            burst,
+            mode,
+        } = report;
+        let uid = peer.uid();
+        let detail = format!("{limit} rate {rate} burst {burst} mode {mode} by uid {uid}");
+        note(&self.journal, "set_limit", &detail);
     }
 }
 

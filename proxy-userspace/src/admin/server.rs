@@ -25,6 +25,7 @@ use super::{
 use crate::{
     feed::{parse_list, parse_prefix},
     lists::{Addition, ListError, Lists},
+    trail::tell,
 };
 
 /// A peer that asks nothing for this long is let go.
@@ -273,9 +274,7 @@ impl Admin {
             by_uid: Some(peer.uid()),
             by_pid: peer.pid(),
         };
-        if let Err(error) = self.journal.record(&Event::List(record)) {
-            tracing::error!(%error, "audit record lost");
-        }
+        tell(&self.journal, &Event::List(record));
     }
 
     fn status(&self) -> Result<Status, ListError> {

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audit::{Event, LifecycleRecord};
 use ipnet::IpNet;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -17,6 +16,7 @@ use tokio::{
 };
 
 use super::{Admin, Reply};
+use crate::trail::note;
 
 /// Longest trace. The traced program is slower, and nobody watches for longer.
 pub(crate) const LONGEST: Duration = Duration::from_secs(600);
@@ -90,7 +90,11 @@ impl Admin {
             Some(Err(error)) => return refuse(error.to_string()),
             Some(Ok(trace)) => trace,
         };
-        self.note_trace(&format!("{target} by uid {}", peer.uid()));
+        note(
+            &self.journal,
+            "trace",
+            &format!("{target} by uid {}", peer.uid()),
+        );
         let begun = Instant::now();
         let (mut told, mut lost) = (0, 0);
         let outcome = loop {
@@ -108,7 +112,11 @@ impl Admin {
             }
         };
         let ended = self.lists.with_kernel(|datapath| datapath.end_trace());
-        self.note_trace(&format!("{target} ended after {told} lines"));
+        note(
+            &self.journal,
+            "trace",
+            &format!("{target} ended after {told} lines"),
+        );
         if let Err(error) = outcome.and(ended.unwrap_or(Ok(()))) {
             tracing::error!(%error, "the trace did not end as it should");
             return refuse(error.to_string());
@@ -116,15 +124,5 @@ impl Admin {
         // A watcher that reads no more must not keep others from tracing.
         drop(only);
         let _ = replies.blocking_send(Reply::TraceEnd { lines: told, lost });
-    }
-
-    fn note_trace(&self, detail: &str) {
-        let record = LifecycleRecord {
-            step: "trace".to_owned(),
-            detail: detail.to_owned(),
-        };
-        if let Err(error) = self.journal.record(&Event::Lifecycle(record)) {
-            tracing::error!(%error, "audit record lost");
-        }
     }
 }
