@@ -14,7 +14,7 @@
 //! scene      all of that together, with traffic
 //! frames     Ethernet frames, header by header
 //! loaded     the real program, run on one frame after another
-//! pinned_table  a table in force, read and written past the daemon
+//! pinned     maps in force, read and written past the daemon
 //! map_memory how much memory the maps hold
 //! reply      do replies to the guarded host's own connections arrive?
 //! traffic    senders and sinks in the background
@@ -33,7 +33,7 @@ pub mod loaded;
 pub mod map_memory;
 pub mod netns;
 pub mod nginx;
-pub mod pinned_table;
+pub mod pinned;
 pub mod pki;
 pub mod privilege;
 pub mod reply;

@@ -13,7 +13,7 @@ use std::{
 use portcullis_tests::{
     daemon::{Daemon, portcullis},
     netns::{ALICE, BOB, EDGE},
-    pinned_table::PinnedTable,
+    pinned::PinnedTable,
     privilege::kernel_or_skip,
     run::{eventually, output},
     scene::{Scene, SceneLimits},

@@ -2,19 +2,18 @@
 
 use std::{fs, process::Command};
 
-use aya::maps::{Array, Map, MapData, MapInfo};
 use datapath::{Claim, Datapath, DatapathError, Pins, Truth};
 use ipnet::IpNet;
 use portcullis_tests::{
     bpffs::Bpffs,
     frames::datagram,
     loaded::{Loaded, options},
+    pinned::{pinned_ids, pinned_settings},
     privilege::kernel_or_skip,
 };
 use proxy_common::{
     ABI_VERSION,
     Reason::{self, Blocked},
-    Settings,
 };
 
 fn net(text: &str) -> IpNet {
@@ -33,29 +32,6 @@ fn assert_judged(loaded: &Loaded, source: &str, expected: Reason) {
 
 fn start(bpffs: &Bpffs, truth: &Truth) -> Loaded {
     Loaded::start(options(bpffs.pins()), truth).expect("the kernel side starts")
-}
-
-fn pinned(pins: &Pins, map: &str) -> Map {
-    let data = MapData::from_pin(pins.root().join("maps").join(map)).expect("a pinned map");
-    Map::from_map_data(data).expect("a map of a known type")
-}
-
-fn pinned_settings(pins: &Pins) -> Array<MapData, Settings> {
-    pinned(pins, "SETTINGS").try_into().expect("an array")
-}
-
-/// Ids of all pinned maps, by name.
-fn pinned_ids(pins: &Pins) -> Vec<(String, u32)> {
-    let directory = fs::read_dir(pins.root().join("maps")).expect("pinned maps");
-    let mut ids: Vec<_> = directory
-        .map(|entry| {
-            let entry = entry.expect("an entry");
-            let info = MapInfo::from_pin(entry.path()).expect("a pinned map");
-            (entry.file_name().to_string_lossy().into_owned(), info.id())
-        })
-        .collect();
-    ids.sort();
-    ids
 }
 
 /// One end of a pair of virtual interfaces, gone when the test is.
@@ -103,11 +79,11 @@ const TAMPERINGS: [Tampering; 7] = [
     ),
     (
         |pins| swap(pins, "RATE_BUCKETS", "SETTINGS"),
-        "map SETTINGS has value size 8, this binary needs 336",
+        "map SETTINGS has value size 32, this binary needs 336",
     ),
     (
         |pins| swap(pins, "SETTINGS", "RATE_BUCKETS"),
-        "map RATE_BUCKETS has value size 336, this binary needs 8",
+        "map RATE_BUCKETS has value size 336, this binary needs 32",
     ),
     (
         |pins| swap(pins, "COUNTERS", "SAMPLE_TAT"),
@@ -124,7 +100,7 @@ const TAMPERINGS: [Tampering; 7] = [
             other.abi_version = ABI_VERSION + 1;
             settings.set(0, other, 0).expect("written");
         },
-        "ABI version 3, this binary has 2",
+        "ABI version 4, this binary has 3",
     ),
 ];
 

@@ -2,25 +2,22 @@
 //! kernel judges by, also after tampering, after an expiry and after a restart.
 
 use std::{
-    fs,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
-use aya::maps::{Array, Map, MapData, MapInfo};
-use datapath::{Claim, Pins, Rules, Truth, boot_ns};
+use datapath::{Claim, Rules, Truth, boot_ns};
 use ipnet::IpNet;
 use portcullis_tests::{
     bpffs::Bpffs,
     frames::datagram,
     loaded::{HASH_KEY, Loaded, options},
-    pinned_table::PinnedTable,
+    pinned::{PinnedTable, pinned_ids, pinned_settings},
     privilege::kernel_or_skip,
 };
 use proxy_common::{
     Cell, Gcra, Limit, LimitSetting, Mode,
     Reason::{self, Banned, Blocked, Clean, SourcePackets, Trusted},
-    Settings,
     abi::{LISTS_V4, LISTS_V6},
     table::{Code, set_code, v4, v6},
 };
@@ -49,29 +46,6 @@ fn start(bpffs: &Bpffs, truth: &Truth) -> Loaded {
 fn differences(loaded: &mut Loaded, truth: &Truth) -> usize {
     let tables = loaded.datapath.tables();
     tables.differences(truth).expect("compared")
-}
-
-fn pinned(pins: &Pins, map: &str) -> Map {
-    let data = MapData::from_pin(pins.root().join("maps").join(map)).expect("a pinned map");
-    Map::from_map_data(data).expect("a map of a known type")
-}
-
-fn pinned_settings(pins: &Pins) -> Array<MapData, Settings> {
-    pinned(pins, "SETTINGS").try_into().expect("an array")
-}
-
-/// Ids of all pinned maps, by name.
-fn pinned_ids(pins: &Pins) -> Vec<(String, u32)> {
-    let directory = fs::read_dir(pins.root().join("maps")).expect("pinned maps");
-    let mut ids: Vec<_> = directory
-        .map(|entry| {
-            let entry = entry.expect("an entry");
-            let info = MapInfo::from_pin(entry.path()).expect("a pinned map");
-            (entry.file_name().to_string_lossy().into_owned(), info.id())
-        })
-        .collect();
-    ids.sort();
-    ids
 }
 
 #[test]

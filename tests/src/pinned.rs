@@ -1,14 +1,44 @@
-//! A table in force, as somebody sees and writes it who has the rights and no manners: line by
-//! line through its pinned map, past the daemon.
+//! Pinned maps as somebody sees and writes them who has the rights and no manners: past the daemon,
+//! a table line by line.
 
-use aya::maps::{Array, ArrayOfMaps, Map, MapData};
+use std::fs;
+
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapInfo};
 use datapath::Pins;
 use proxy_common::{
+    Settings,
     abi::Line,
     table::{Lines, LinesMut},
 };
 
 use crate::run::{RigError, Rigged};
+
+/// The settings that the program reads.
+///
+/// # Panics
+/// When none are pinned.
+pub fn pinned_settings(pins: &Pins) -> Array<MapData, Settings> {
+    let data = MapData::from_pin(pins.root().join("maps/SETTINGS")).expect("pinned settings");
+    let map = Map::from_map_data(data).expect("a map of a known type");
+    map.try_into().expect("an array")
+}
+
+/// Ids of all pinned maps, by name.
+///
+/// # Panics
+/// When there are no pins.
+pub fn pinned_ids(pins: &Pins) -> Vec<(String, u32)> {
+    let directory = fs::read_dir(pins.root().join("maps")).expect("pinned maps");
+    let mut ids: Vec<_> = directory
+        .map(|entry| {
+            let entry = entry.expect("an entry");
+            let info = MapInfo::from_pin(entry.path()).expect("a pinned map");
+            (entry.file_name().to_string_lossy().into_owned(), info.id())
+        })
+        .collect();
+    ids.sort();
+    ids
+}
 
 /// One of the two tables of `LISTS`.
 pub struct PinnedTable(Array<MapData, Line>);
