@@ -267,11 +267,13 @@ impl Lists {
     pub(crate) fn names_covering(&self, address: IpAddr) -> Vec<String> {
         let covering = self.truth().covering(address);
         let writer = self.writer();
-        let mut names: Vec<String> = covering
-            .into_iter()
-            .map(|(_, list, _)| writer.names.name(list).to_owned())
-            .collect();
-        names.dedup();
+        let mut names = Vec::new();
+        for (_, list, _) in covering {
+            let name = writer.names.name(list).to_owned();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
         names
     }
 

@@ -294,6 +294,28 @@ fn a_rate_or_burst_out_of_range_is_told_with_the_range() -> Rigged<()> {
 }
 
 #[test]
+fn an_aggregate_smaller_than_a_source_is_told_by_family() -> Rigged<()> {
+    for (limits, told) in [
+        (
+            "aggregate_prefix = { ipv4 = 28 }\nsource_prefix = { ipv4 = 26 }",
+            "aggregate_prefix.ipv4 = 28: is 28, and source_prefix.ipv4 is 26",
+        ),
+        ("source_prefix = { ipv6 = 48 }", "source_prefix.ipv6 is 48"),
+    ] {
+        assert_kernel_told(&format!("[kernel.limits]\n{limits}"), &[told])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_burst_of_nothing_is_told() -> Rigged<()> {
+    assert_kernel_told(
+        "[kernel.limits]\nsource_udp = { rate = 5, burst = 0 }",
+        &["source_udp.burst", "out of range", "use 1 to"],
+    )
+}
+
+#[test]
 fn a_prefix_length_out_of_range_is_told_with_the_range() -> Rigged<()> {
     for (written, key, range) in [
         (

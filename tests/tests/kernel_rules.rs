@@ -182,7 +182,7 @@ fn a_limit_that_cannot_be_is_refused_with_what_can() {
         ),
         (
             ["source_udp", "--rate", "1000000000001"],
-            "go up to 1000000000000",
+            "from 0 to 1000000000000",
         ),
         (["source_udp", "--rate", "-1"], "unexpected argument"),
     ] {

@@ -43,8 +43,8 @@ impl Admin {
             }
         };
         let most = proxy_common::Gcra::FASTEST;
-        if rate > most || burst.is_some_and(|burst| burst > most) {
-            return refuse(format!("rate and burst go up to {most}"));
+        if rate > most || burst.is_some_and(|burst| burst > most || burst < rate.min(1)) {
+            return refuse(format!("rate goes from 0 to {most}, burst from 1"));
         }
         let set = self.lists.with_kernel(|datapath| {
             let before = datapath.rules().limits[limit as usize];

@@ -102,10 +102,43 @@ fn prove_rules(prover: &mut Prover<'_>, written: &written::Kernel) -> Rules {
         &limits.aggregate_prefix,
         (24, 56),
     );
+    prove_nesting(prover, limits, &rules);
     let rate = written.sample_rate.as_ref();
     let rate = in_range(prover, "kernel.sample_rate", rate, 20, (0, 100_000));
     rules.sample_rate = Gcra::per_second(rate, rate).unwrap_or(Gcra::UNLIMITED);
     rules
+}
+
+/// An aggregate is made of whole sources.
+fn prove_nesting(prover: &mut Prover<'_>, written: &written::Limits, rules: &Rules) {
+    let bits = |key: &KeyLengths| {
+        let ipv6 = key.mask_v6.map(u64::count_ones);
+        [key.mask_v4.count_ones(), ipv6[0] + ipv6[1]]
+    };
+    let spans = |prefix: &Option<written::KeyPrefix>| {
+        prefix.as_ref().map_or([None, None], |prefix| {
+            [&prefix.ipv4, &prefix.ipv6].map(|bits| bits.as_ref().map(Spanned::span))
+        })
+    };
+    let (sources, aggregates) = (bits(&rules.source_key), bits(&rules.aggregate_key));
+    let written = [&written.aggregate_prefix, &written.source_prefix].map(spans);
+    for (at, family) in ["ipv4", "ipv6"].into_iter().enumerate() {
+        if aggregates[at] <= sources[at] {
+            continue;
+        }
+        let [aggregate, source] = &written;
+        let span = aggregate[at].clone().or_else(|| source[at].clone());
+        prover.reject(
+            &format!("kernel.limits.aggregate_prefix.{family}"),
+            span.unwrap_or_default(),
+            format!(
+                "is {}, and source_prefix.{family} is {}: a source would be larger than its \
+                 aggregate",
+                aggregates[at], sources[at]
+            ),
+            "make the aggregate's prefix the shorter one",
+        );
+    }
 }
 
 /// More than a person's browser sends, and far less than a flood.
@@ -123,7 +156,9 @@ fn prove_limit(prover: &mut Prover<'_>, limit: Limit, written: &written::Limit) 
     let most = Gcra::FASTEST;
     let rate = in_range(prover, &key("rate"), Some(&written.rate), 0, (0, most));
     let burst = written.burst.as_ref();
-    let burst = in_range(prover, &key("burst"), burst, rate, (0, most));
+    // Where there is no limit, its burst means nothing.
+    let least = u64::from(rate > 0);
+    let burst = in_range(prover, &key("burst"), burst, rate, (least, most));
     let mode = match written.mode.unwrap_or_default() {
         written::Mode::Enforce => Mode::Enforce,
         written::Mode::Monitor => Mode::Monitor,
