@@ -12,7 +12,7 @@ use crate::{
 /// Version of everything in this module, of [`crate::table`], [`crate::Reason`] and the map names.
 ///
 /// A daemon adopts pinned maps only when they carry the same version.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Places of the `LISTS` map, an array of tables (see [`crate::table`]).
 pub const LISTS_V4: u32 = 0;
@@ -25,10 +25,11 @@ pub const LISTS_LEN: usize = 2;
 /// through a mapping, and `BPF_F_INNER_MAP` (Linux 5.10), because tables differ in size.
 pub const TABLE_FLAGS: u32 = 1 << 10 | 1 << 12;
 
-/// Buckets of each limit: 1 MiB. A source owns two, picked by a keyed hash. With a thousand
-/// sources over their limits a newcomer shares both of his with probability (2,000 / 2¹⁷)², one
-/// in 4,300. Must be a power of two.
-pub const RATE_BUCKETS: u32 = 1 << 17;
+/// Sets of buckets of each limit (see [`crate::bucket`]): 512 KiB, so that the usual limit's stay in
+/// a core's second-level cache beside the filter of IPv4. With a thousand sources over their limits
+/// a newcomer shares one's bucket when it has its tag, one time in 4,200, or when all four buckets of
+/// its set are theirs, one time in two million. Must be a power of two.
+pub const RATE_SETS: u32 = 1 << 14;
 
 /// Bytes of the ring buffer that carries drop samples to the daemon.
 pub const SAMPLE_RING_BYTES: u32 = 256 * 1024;
@@ -88,7 +89,7 @@ pub struct Settings {
     pub abi_version: u32,
     /// [`Scope`] as its discriminant.
     pub scope: u32,
-    /// Key of the hash that picks rate buckets; drawn when the maps are made, then kept.
+    /// Key of the hash that places sources among rate buckets; drawn when the maps are made, then kept.
     pub hash_key: [u64; 2],
     /// How sources are told apart.
     pub source_key: KeyLengths,
@@ -98,8 +99,8 @@ pub struct Settings {
     pub sample_rate: Gcra,
     /// Bit `n` says that the limit with discriminant `n` is on.
     pub limits_on: u32,
-    /// Always zero; keeps the next field on its natural alignment without hidden padding.
-    pub reserved: u32,
+    /// Length of a tick of the kernel's timer, by which limits are timed.
+    pub tick_ns: u32,
     /// By discriminant of [`Limit`].
     pub limits: [LimitSetting; Limit::COUNT],
 }
@@ -150,7 +151,7 @@ const _: () = assert!(size_of::<Settings>() == 96 + 24 * Limit::COUNT);
 const _: () = assert!(size_of::<TraceTarget>() == 32);
 const _: () = assert!(size_of::<Counter>() == 16);
 const _: () = assert!(size_of::<DropSample>() == 40);
-const _: () = assert!(RATE_BUCKETS.is_power_of_two());
+const _: () = assert!(RATE_SETS.is_power_of_two());
 
 #[cfg(feature = "aya")]
 mod plain_old_data {

@@ -7,12 +7,12 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
+pub mod bucket;
 pub mod cell;
 pub mod exemption;
 pub mod gcra;
 pub mod limit;
 pub mod packet;
-pub mod siphash;
 pub mod table;
 pub mod upper;
 pub mod verdict;

@@ -1,6 +1,6 @@
 //! What `core` lacks on this target: clocks, compare-and-swap, and a word to the compiler.
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 
 /// `CLOCK_BOOTTIME`, which counts suspended time: a ban of an hour ends in an hour. Linux 5.8.
 #[inline(always)]
@@ -9,12 +9,13 @@ pub(crate) fn boot_ns() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// `CLOCK_MONOTONIC_COARSE`, which stands still between two ticks of the kernel's timer (1 to
-/// 10 ms) and costs a load where the precise clock costs a read of the TSC. Linux 5.11.
+/// Nanoseconds by the kernel's timer tick, which the daemon tells: a clock that stands still for 1
+/// to 10 ms at a time. `bpf_jiffies64` (Linux 5.6) is compiled to one load, where the coarse clock is
+/// a call and the precise one reads the TSC: 1, 5 and 23 ns.
 #[inline(always)]
-pub(crate) fn coarse_ns() -> u64 {
+pub(crate) fn coarse_ns(tick_ns: u32) -> u64 {
     // SAFETY: a helper without arguments that any program type may call.
-    unsafe { bpf_ktime_get_coarse_ns() }
+    unsafe { bpf_jiffies64() }.wrapping_mul(u64::from(tick_ns))
 }
 
 /// Reads a word that other CPUs write. LLVM can't select an atomic load for BPF; an aligned
@@ -85,6 +86,35 @@ pub(crate) fn bounded(offset: usize) -> usize {
     }
     offset as usize
 }
+
+/// The word, of which the compiler doesn't know where it came from: see `Lines::opaque`.
+#[inline(always)]
+pub(crate) fn opaque_word(word: u64) -> u64 {
+    opaque(word as usize) as u64
+}
+
+/// Cuts an index to the lower bits of a register, so that the verifier knows its bound.
+macro_rules! cut {
+    ($name:ident, $mask:literal, $doc:literal) => {
+        #[doc = $doc]
+        #[inline(always)]
+        pub(crate) fn $name(index: u64) -> u64 {
+            let mut index = index;
+            // SAFETY: arithmetic on one register.
+            unsafe {
+                core::arch::asm!(
+                    concat!("{0} &= ", $mask),
+                    inout(reg) index,
+                    options(pure, nomem, nostack)
+                );
+            }
+            index
+        }
+    };
+}
+
+cut!(below_four, "3", "The index modulo 4.");
+cut!(below_eight, "7", "The index modulo 8.");
 
 /// One load of a word at any alignment, as eBPF defines it (RFC 9669, 5.2).
 ///

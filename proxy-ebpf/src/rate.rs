@@ -1,24 +1,22 @@
 //! Does the source still have room in its limits?
 //!
-//! For each limit a source owns two buckets, picked by a keyed hash, and a packet passes while
-//! either has room (a count-min sketch with conservative update), so two sources that share one
-//! bucket don't disturb each other. Nothing is inserted or evicted: memory is constant, and a
-//! flood of spoofed sources can't reset anybody's bucket.
+//! Each limit has sets of four buckets in one fixed array; `proxy_common::bucket` tells how sources
+//! share them. A packet reads one half of a cache line and swaps one word.
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
 use proxy_common::{
-    Gcra, Limit, Room, Settings, Source, Transport, abi::RATE_BUCKETS as BUCKETS_OF_EACH,
-    siphash::siphash13,
+    Gcra, Limit, Room, Settings, Source, Transport,
+    abi::RATE_SETS,
+    bucket::{Place, WAYS, bucket, choose, place, tat_ns},
 };
 
 use crate::{machine, settings};
 
-/// Theoretical arrival times in nanoseconds of `CLOCK_MONOTONIC`, all buckets of a limit together.
+/// The sets of all limits, those of one together.
 #[btf_map]
-static RATE_BUCKETS: Array<u64, { BUCKETS_OF_EACH as usize * Limit::COUNT }> = Array::new();
+static RATE_BUCKETS: Array<[u64; WAYS], { RATE_SETS as usize * Limit::COUNT }> = Array::new();
 
-/// Tries before a packet that keeps losing the race for its bucket is dropped: the bucket is
-/// then being filled by other CPUs as fast as it empties.
+/// Tries before a packet that fits but keeps losing the race for its bucket passes uncounted.
 const RACES: u32 = 4;
 
 /// Asks every limit that is on. Those asked before one that is exceeded have counted the packet.
@@ -37,8 +35,9 @@ pub(crate) fn admit(
     let mut room = Room::Left;
     // The one that is usually on, apart from the others so that it costs no loop.
     if on & SOURCE_PACKETS != 0 {
-        let (now_ns, hash) = (machine::coarse_ns(), siphash13(settings.hash_key, key));
-        room = ask(settings, Limit::SourcePackets, hash, 1, now_ns, room);
+        let now_ns = machine::coarse_ns(settings.tick_ns);
+        let place = place(settings.hash_key, key);
+        room = ask(settings, Limit::SourcePackets, place, 1, now_ns, room);
     }
     if on & !SOURCE_PACKETS == 0 {
         return room;
@@ -79,9 +78,9 @@ pub extern "C" fn portcullis_other_limits(
     else {
         return NO_LIMIT;
     };
-    let now_ns = machine::coarse_ns();
-    let source = siphash13(settings.hash_key, source);
-    let aggregate = siphash13(settings.hash_key, aggregate);
+    let now_ns = machine::coarse_ns(settings.tick_ns);
+    let source = place(settings.hash_key, source);
+    let aggregate = place(settings.hash_key, aggregate);
     let mut room = Room::Left;
     for index in Limit::SourceBytes as u32..Limit::COUNT as u32 {
         let Some(limit) = Limit::from_index(index) else {
@@ -92,12 +91,12 @@ pub extern "C" fn portcullis_other_limits(
         }
         // No frame is longer; the bound keeps a byte limit's product in a word.
         if let Some(units) = limit.units(transport, frame_bytes & 0xff_ffff) {
-            let hash = if limit.is_aggregate() {
+            let place = if limit.is_aggregate() {
                 aggregate
             } else {
                 source
             };
-            room = ask(settings, limit, hash, units, now_ns, room);
+            room = ask(settings, limit, place, units, now_ns, room);
         }
         if let Room::Lacks(_) = room {
             break;
@@ -115,7 +114,7 @@ pub extern "C" fn portcullis_other_limits(
 fn ask(
     settings: &Settings,
     limit: Limit,
-    hash: u64,
+    place: Place,
     units: u64,
     now_ns: u64,
     so_far: Room,
@@ -123,10 +122,8 @@ fn ask(
     let Some(setting) = settings.limits.get(limit as usize) else {
         return so_far;
     };
-    let base = limit as u32 * BUCKETS_OF_EACH;
-    let first = base + (hash as u32 & (BUCKETS_OF_EACH - 1));
-    let second = base + ((hash >> 32) as u32 & (BUCKETS_OF_EACH - 1));
-    if take(setting.gcra, first, second, units, now_ns) {
+    let set = limit as u32 * RATE_SETS + place.set % RATE_SETS;
+    if take(setting.gcra, set, place.tag, units, now_ns) {
         return so_far;
     }
     match so_far {
@@ -137,33 +134,25 @@ fn ask(
 }
 
 #[inline(always)]
-fn take(limit: Gcra, first: u32, second: u32, units: u64, now_ns: u64) -> bool {
-    let (Some(first), Some(second)) = (
-        RATE_BUCKETS.get_ptr_mut(first),
-        RATE_BUCKETS.get_ptr_mut(second),
-    ) else {
+fn take(limit: Gcra, set: u32, tag: u64, units: u64, now_ns: u64) -> bool {
+    let Some(set) = RATE_BUCKETS.get_ptr_mut(set) else {
         return true;
     };
+    let first = set.cast::<u64>();
     for _ in 0..RACES {
-        // SAFETY: a map value of eight bytes, aligned to eight.
-        let first_ns = unsafe { machine::load(first) };
-        // SAFETY: as above.
-        let second_ns = unsafe { machine::load(second) };
-        let Some(next_ns) = limit.admit(first_ns.min(second_ns), now_ns, units) else {
+        // SAFETY: a map value of four words, aligned to eight bytes.
+        let words = [0, 1, 2, 3].map(|way| unsafe { machine::load(first.wrapping_add(way)) });
+        let way = machine::below_four(choose(words, tag, machine::opaque_word));
+        let mine = first.wrapping_add(way as usize);
+        // SAFETY: as above; the way is below four.
+        let before = unsafe { machine::load(mine) };
+        let Some(next_ns) = limit.admit(tat_ns(before), now_ns, units) else {
             return false;
         };
-        // A bucket that a neighbour has filled further already is left alone.
-        let took_first = first_ns >= next_ns || {
-            // SAFETY: as above.
-            unsafe { machine::compare_and_swap(first, first_ns, next_ns) }
-        };
-        let took_second = second_ns >= next_ns || second == first || {
-            // SAFETY: as above.
-            unsafe { machine::compare_and_swap(second, second_ns, next_ns) }
-        };
-        if took_first && took_second {
+        // SAFETY: as above.
+        if unsafe { machine::compare_and_swap(mine, before, bucket(next_ns, tag)) } {
             return true;
         }
     }
-    false
+    true
 }

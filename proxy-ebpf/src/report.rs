@@ -43,7 +43,7 @@ fn sample(verdict: &Verdict, frame: &Frame<'_>, settings: &Settings) {
         return;
     }
     // Of the many drops of a flood few become samples; the others must not cost a precise clock.
-    let now_ns = machine::coarse_ns();
+    let now_ns = machine::coarse_ns(settings.tick_ns);
     // SAFETY: this CPU's own slot, as in `count`.
     let tat_ns = unsafe { &mut *tat_ns };
     let Some(next_ns) = settings.sample_rate.admit(*tat_ns, now_ns, 1) else {

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use aya_log_ebpf::info;
 use proxy_common::{Gcra, Limit, Listing, Reason, Room, Source, TraceTarget, Transport};
 
-use crate::{machine, observer::Observer};
+use crate::{machine, observer::Observer, settings};
 
 /// Whose packets are told of.
 #[btf_map]
@@ -107,13 +107,13 @@ impl Observer for Told {
 
 #[inline(always)]
 fn has_room() -> bool {
-    let Some(tat_ns) = TRACE_TAT.get_ptr_mut(0) else {
+    let (Some(settings), Some(tat_ns)) = (settings::current(), TRACE_TAT.get_ptr_mut(0)) else {
         return false;
     };
     // SAFETY: the slot belongs to this CPU, and XDP runs with softirqs off: nobody else writes it
     // while we do.
     let tat_ns = unsafe { &mut *tat_ns };
-    match TOLD.admit(*tat_ns, machine::coarse_ns(), 1) {
+    match TOLD.admit(*tat_ns, machine::coarse_ns(settings.tick_ns), 1) {
         Some(next_ns) => {
             *tat_ns = next_ns;
             true

@@ -36,7 +36,7 @@ impl Rules {
 
     /// As the program reads them.
     pub(crate) fn settings(&self, hash_key: [u64; 2]) -> Settings {
-        let tick_ns = coarse_tick_ns();
+        let tick_ns = tick_ns();
         let mut limits_on = 0;
         let mut limits = self.limits;
         for (index, limit) in limits.iter_mut().enumerate() {
@@ -58,14 +58,15 @@ impl Rules {
             aggregate_key: self.aggregate_key,
             sample_rate,
             limits_on,
-            reserved: 0,
+            // A tick is at most 10 ms long (`CONFIG_HZ_100`).
+            tick_ns: tick_ns as u32,
             limits,
         }
     }
 }
 
-/// How long the clock of the limiter stands still: a tick of the kernel's timer.
-fn coarse_tick_ns() -> u64 {
+/// Length of a tick of the kernel's timer: how long the clock of the limiter stands still.
+fn tick_ns() -> u64 {
     let tick = clock_getres(ClockId::MonotonicCoarse);
     tick.tv_sec as u64 * 1_000_000_000 + tick.tv_nsec as u64
 }
