@@ -219,13 +219,15 @@ const fn is_vlan(ethertype: u16) -> bool {
 /// `None` for a header that is cut off or contradicts itself or the frame (RFC 1122, 3.2.1).
 #[inline(always)]
 fn parse_ipv4<B: Bytes>(frame: &B, offset: usize) -> Option<Packet> {
-    // The last word first: where it can be read, so can all the others.
+    // Whole words: each load is checked against the frame's end.
     let destination = frame.u32(offset + 16)?;
-    let source = frame.u32(offset + 12)?;
-    let version_and_words = frame.u8(offset)?;
-    let total_bytes = frame.u16(offset + 2)?;
-    let fragment = frame.u16(offset + 6)?;
-    let protocol = frame.u8(offset + 9)?;
+    let first = frame.u64(offset)?;
+    let second = frame.u64(offset + 8)?;
+    let version_and_words = (first >> 56) as u8;
+    let total_bytes = (first >> 32) as u16;
+    let fragment = first as u16;
+    let protocol = (second >> 48) as u8;
+    let source = second as u32;
     let header_bytes = usize::from(version_and_words & 0x0f) * 4;
     let end = offset + usize::from(total_bytes);
     if version_and_words >> 4 != 4
@@ -253,10 +255,11 @@ fn parse_ipv4<B: Bytes>(frame: &B, offset: usize) -> Option<Packet> {
 fn parse_ipv6<B: Bytes>(frame: &B, offset: usize) -> Option<Packet> {
     let destination = (frame.u64(offset + 24)?, frame.u64(offset + 32)?);
     let source = Source::from_ipv6(frame.u64(offset + 8)?, frame.u64(offset + 16)?);
-    let version = frame.u8(offset)? >> 4;
-    let payload_bytes = frame.u16(offset + 4)?;
-    let next_header = frame.u8(offset + 6)?;
-    let hop_limit = frame.u8(offset + 7)?;
+    let first = frame.u64(offset)?;
+    let version = first >> 60;
+    let payload_bytes = (first >> 16) as u16;
+    let next_header = (first >> 8) as u8;
+    let hop_limit = first as u8;
     let end = offset + IPV6_BYTES + usize::from(payload_bytes);
     if version != 6 || is_past(frame, end) {
         return None;
