@@ -7,7 +7,7 @@ use aya_ebpf::{
 use proxy_common::{
     Cell, Listing, Source,
     abi::{LISTS_LEN, LISTS_V4, LISTS_V6, Line, TABLE_FLAGS},
-    table::{Lines, code, uniform, v4, v6},
+    table::{Lines, v4, v6},
 };
 
 use crate::machine;
@@ -36,38 +36,39 @@ impl Lines for Mapped<'_> {
         // verifier checks the same. A value is aligned to eight bytes.
         unsafe { machine::load(line.wrapping_add(index)) }
     }
+
+    #[inline(always)]
+    fn word_at(&self, line: *const u64, index: u64) -> u64 {
+        let index = machine::below_eight(index) as usize;
+        // SAFETY: as above.
+        unsafe { machine::load(line.wrapping_add(index)) }
+    }
+
+    #[inline(always)]
+    fn opaque(&self, word: u64) -> u64 {
+        machine::opaque_word(word)
+    }
 }
 
 #[inline(always)]
 pub(crate) fn look_up(source: Source) -> Listing {
-    match source {
-        Source::V4(address) => {
-            let Some(table) = LISTS.get(LISTS_V4) else {
-                return Listing::Unlisted;
-            };
-            if !v4::may_hold(&Mapped(table), address >> 8) {
-                return Listing::Unlisted;
+    let found = match source {
+        Source::V4(address) => match LISTS.get(LISTS_V4) {
+            Some(table) if v4::may_hold(&Mapped(table), address) => {
+                portcullis_closer_v4(u64::from(address))
             }
-            match uniform(code(&Mapped(table), address >> 8)) {
-                Some(cell) => cell.listing(machine::boot_ns),
-                None => Listing::from_index(portcullis_closer_v4(u64::from(address)) as u32),
-            }
-        }
-        Source::V6(high, low) => {
-            let Some(table) = LISTS.get(LISTS_V6) else {
-                return Listing::Unlisted;
-            };
-            match uniform(code(&Mapped(table), (high >> 40) as u32)) {
-                Some(cell) => cell.listing(machine::boot_ns),
-                None => Listing::from_index(portcullis_closer_v6(high, low) as u32),
-            }
-        }
-    }
+            _ => return Listing::Unlisted,
+        },
+        Source::V6(high, low) => match LISTS.get(LISTS_V6) {
+            Some(table) if v6::may_hold(&Mapped(table), high) => portcullis_closer_v6(high, low),
+            _ => return Listing::Unlisted,
+        },
+    };
+    Listing::from_index(found as u32)
 }
 
-/// Asks the whole IPv4 table; answers with a [`Listing`] as its discriminant. It begins anew at the
-/// front because another table may have been swapped in since the caller looked: a code of the one
-/// and slots of the other could miss an address that is on both.
+/// Asks the front and the slots of IPv4; answers with a [`Listing`] as its discriminant. It fetches
+/// the table once more, so that front and slots are of one table though another be swapped in.
 ///
 /// A global function, as its neighbour: the verifier proves each once by itself, and the program
 /// around it for one unknown answer. As part of the program they take it past a million steps.
@@ -75,19 +76,19 @@ pub(crate) fn look_up(source: Source) -> Listing {
 #[inline(never)]
 pub extern "C" fn portcullis_closer_v4(address: u64) -> u64 {
     let cell = match LISTS.get(LISTS_V4) {
-        Some(table) => v4::look_up(&Mapped(table), address as u32),
+        Some(table) => v4::look_closer(&Mapped(table), address as u32),
         None => Cell::UNLISTED,
     };
     // Ends on time although nobody has removed the cell: the daemon may be dead.
     cell.listing(machine::boot_ns) as u64
 }
 
-/// Asks the whole IPv6 table; answers as its neighbour does.
+/// Asks the front and the slots of IPv6; answers as its neighbour does.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn portcullis_closer_v6(high: u64, low: u64) -> u64 {
     let cell = match LISTS.get(LISTS_V6) {
-        Some(table) => v6::look_up(&Mapped(table), high, low),
+        Some(table) => v6::look_closer(&Mapped(table), high, low),
         None => Cell::UNLISTED,
     };
     cell.listing(machine::boot_ns) as u64

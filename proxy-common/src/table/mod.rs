@@ -5,21 +5,20 @@
 //! ```text
 //! lines 0 and 1      header: how the rest is laid out
 //! 65,536 lines       front: two bits for every /24, see `Code`
-//! 16,384 or 65,536   filter: a Bloom filter, for IPv4 over the /24s that the front knows of, for
-//!                    IPv6 over the /32, /48 and /64 that hold entries
+//! 16,384 or 65,536   filter: a Bloom filter over the prefixes that front and slots know of
 //! the rest           slots: a hash table of cells by prefix; each prefix lies in one of two buckets
 //! ```
 //!
-//! The filter of IPv4 or the front of IPv6 answers for almost every clean source, in one load; what
-//! is wholly blocked or trusted ends at the front. `Code::Closer` leads to the slots, which hold
-//! for each of a few prefix lengths what *all* lists add up to, so the longest match is the whole
-//! answer. Prefixes of other lengths are stored as the two to eight of the next length.
-//! Two buckets of four slots bound every look-up (Azar, Broder, Karlin, Upfal, "Balanced
-//! allocations", 1994); there are no chains and no tombstones.
+//! The filter answers for almost every clean source. What is wholly blocked or trusted ends at the
+//! front; `Code::Closer` leads to the slots, which hold for each of a few prefix lengths what *all*
+//! lists add up to, so the longest match is the whole answer. Prefixes of other lengths are stored
+//! as the two to eight of the next length. Two buckets of four slots bound every look-up (Azar,
+//! Broder, Karlin, Upfal, "Balanced allocations", 1994); there are no chains and no tombstones.
 //!
 //! The reading half runs in the XDP program, the writing half in the daemon, on the same memory.
 //! Every word is written with one store, in an order that is right after each (see `v4::put`).
 
+mod filter;
 pub mod v4;
 pub mod v6;
 
@@ -45,6 +44,18 @@ pub trait Lines {
     fn line(&self, index: u32) -> Option<Self::Line>;
     /// Word `index` (0 to 7) of a line, read once.
     fn word(&self, line: Self::Line, index: usize) -> u64;
+    /// The same for an index that only the packet decides; its lower three bits count.
+    #[inline(always)]
+    fn word_at(&self, line: Self::Line, index: u64) -> u64 {
+        self.word(line, (index & 7) as usize)
+    }
+    /// The word, of which the compiler shall not know where it came from: what is reckoned from it
+    /// stays arithmetic. eBPF has no conditional move, and a branch on what a random line holds is
+    /// foretold wrongly every other time.
+    #[inline(always)]
+    fn opaque(&self, word: u64) -> u64 {
+        word
+    }
 }
 
 /// Write access to a table's lines.
@@ -112,10 +123,9 @@ pub fn lay_out<L: LinesMut>(lines: &mut L, header: Header) {
 /// Most cells of one table.
 pub const MOST_CELLS: u64 = (1 << 26) * 7 / 5;
 
-/// Buckets of four slots for this many cells: at most 35 in 100 slots are in use. With half of them
-/// in use a cell of almost every large table finds both of its buckets full; with 35 in 100 one of
-/// 200 tables of half a million buckets, with 25 one in a million (the differential equations of
-/// Mitzenmacher, "The power of two choices in randomized load balancing", 1996).
+/// Buckets of four slots for this many cells: at most 35 in 100 slots are in use. In a simulation
+/// of 20 tables of a million buckets each, filled as [`choose`] does, two found both buckets of a
+/// cell full with 35 in 100 in use, and none with 30.
 pub(crate) const fn buckets_for(cells: u64) -> Option<u32> {
     if cells > MOST_CELLS {
         return None;
@@ -130,7 +140,7 @@ pub fn code<L: Lines>(lines: &L, index: u32) -> Code {
     let Some(line) = lines.line(HEADER_LINES + (index >> 8)) else {
         return Code::Unlisted;
     };
-    let word = lines.word(line, (index >> 5 & 7) as usize);
+    let word = lines.word_at(line, u64::from(index >> 5));
     match word >> ((index & 31) * 2) & 3 {
         0 => Code::Unlisted,
         1 => Code::Blocked,
@@ -196,7 +206,24 @@ pub const fn mix(word: u64) -> u64 {
     word ^ word >> 31
 }
 
-/// Marks a prefix length as one that slots hold.
+/// The first of two buckets as long as half of it is free, else the emptier, given their free slots.
+/// That leaves one cell in ten in its second bucket at most, so that a reader who asks the first
+/// seldom has to ask again.
+fn choose(free: [usize; 2]) -> Option<usize> {
+    if free[0] > 2 || free[0] > 0 && free[0] >= free[1] {
+        return Some(0);
+    }
+    (free[1] > 0).then_some(1)
+}
+
+/// 1 for zero, 0 for any other word.
+#[inline(always)]
+fn is_zero<L: Lines>(lines: &L, word: u64) -> u64 {
+    // The sign of `word | -word` is that of any word but zero.
+    (lines.opaque(word | word.wrapping_neg()) >> 63) ^ 1
+}
+
+/// Marks a prefix length as one that front or slots hold.
 fn add_length<L: LinesMut>(lines: &mut L, index: u32) {
     let Some(header) = lines.line(0) else {
         return;

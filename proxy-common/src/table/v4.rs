@@ -5,7 +5,9 @@
 
 use super::{
     BUCKET_MASK, Code, FRONT_LINES, Full, HEADER_LINES, LENGTHS, Lines, LinesMut, SEED, add_length,
-    buckets_for, code, mix, store_cell, uniform,
+    buckets_for, choose, code,
+    filter::{Filter, spread},
+    is_zero, mix, store_cell, uniform,
 };
 use crate::cell::Cell;
 
@@ -14,12 +16,10 @@ pub const LENGTHS_HELD: u32 = 5;
 const SHORTEST: u32 = 24;
 const STEP: u32 = 2;
 
-/// Lines of the filter: 2¹⁷ words, 1 MiB, a quarter of the front, so that it stays in a core's
-/// second-level cache where the front doesn't. A million hosts, each in a /24 of its own, fill a
-/// third of its bits and let one clean source in thirty through to the front.
-const FILTER_LINES: u32 = 1 << 14;
-const FILTER: u32 = HEADER_LINES + FRONT_LINES;
-pub(super) const BUCKETS: u32 = FILTER + FILTER_LINES;
+/// 2¹⁷ words, 1 MiB, so that it stays in a core's second-level cache where front and slots don't. A
+/// million hosts fill a third of its bits and let one clean source in thirty through.
+const FILTER: Filter = Filter::new(HEADER_LINES + FRONT_LINES, 17);
+pub(super) const BUCKETS: u32 = FILTER.end();
 const SLOTS: usize = 4;
 const KEY_SHIFT: u32 = 24;
 
@@ -42,57 +42,71 @@ pub const fn size_for(cells: u64) -> Option<(u32, u32)> {
 /// What all lists add up to for an address.
 #[inline(always)]
 pub fn look_up<L: Lines>(lines: &L, address: u32) -> Cell {
-    if !may_hold(lines, address >> 8) {
+    if !may_hold(lines, address) {
         return Cell::UNLISTED;
+    }
+    look_closer(lines, address)
+}
+
+/// Whether front or slots may say anything of an address.
+#[inline(always)]
+pub fn may_hold<L: Lines>(lines: &L, address: u32) -> bool {
+    let Some(header) = lines.line(0) else {
+        return false;
+    };
+    let seed = lines.word(header, SEED);
+    let asked = |length| FILTER.may_hold(lines, spread(key(address, length) ^ seed));
+    if asked(32) {
+        return true;
+    }
+    // Not so for hosts: an empty list costs what a long one does.
+    let lengths = lines.word(header, LENGTHS);
+    for index in 0..LENGTHS_HELD - 1 {
+        if lengths & 1 << index != 0 && asked(SHORTEST + STEP * index) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Sets the code of the /24 whose upper 24 bits are `index`.
+pub fn set_code<L: LinesMut>(lines: &mut L, index: u32, code: Code) {
+    super::set_code(lines, index, code);
+    // Of a /24 that differs within itself, the slots tell the filter.
+    if matches!(code, Code::Blocked | Code::Trusted) {
+        announce(lines, key(index << 8, SHORTEST));
+    }
+}
+
+/// Lets the filter pass on what is asked of a prefix.
+fn announce<L: LinesMut>(lines: &mut L, key: u64) {
+    let Some(header) = lines.line(0) else {
+        return;
+    };
+    let seed = lines.word(header, SEED);
+    FILTER.add(lines, spread(key ^ seed));
+    add_length(lines, ((key as u32 & 0xff) - SHORTEST) / STEP);
+}
+
+/// What all lists add up to for an address that the filter doesn't know to be unlisted.
+#[inline(always)]
+pub fn look_closer<L: Lines>(lines: &L, address: u32) -> Cell {
+    // Most of whom the filter lets through are hosts of a list: the slots know them, and the front
+    // would be one more line from far away.
+    if let Some(cell) = look_into_slots(lines, address) {
+        return cell;
     }
     match uniform(code(lines, address >> 8)) {
         Some(cell) => cell,
-        None => look_closer(lines, address),
+        // Perhaps since a moment ago: what the front said before is in the slots by now.
+        None => look_into_slots(lines, address).unwrap_or(Cell::UNLISTED),
     }
 }
 
-/// Line, word and three bits of the filter for the /24 whose upper 24 bits are `index`.
+/// The cell of the longest prefix in the slots that an address lies in.
 #[inline(always)]
-const fn filter_bits(index: u32) -> (u32, usize, u64) {
-    // The upper bits of a product with an odd number (the golden ratio's: Knuth, "The Art of
-    // Computer Programming" 3, 6.4) depend on every bit of the index.
-    let hash = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let bits = 1 << (hash >> 28 & 63) | 1 << (hash >> 34 & 63) | 1 << (hash >> 40 & 63);
-    let word = hash >> 47;
-    (FILTER + (word >> 3) as u32, (word & 7) as usize, bits)
-}
-
-/// Whether a /24 may have another code than [`super::Code::Unlisted`].
-#[inline(always)]
-pub fn may_hold<L: Lines>(lines: &L, index: u32) -> bool {
-    let (line, word, bits) = filter_bits(index);
-    let Some(line) = lines.line(line) else {
-        return false;
-    };
-    lines.word(line, word) & bits == bits
-}
-
-/// Sets the code of the /24 whose upper 24 bits are `index`, and lets the filter pass it on. The
-/// filter keeps its bits when the code is taken back, until the table is made anew.
-pub fn set_code<L: LinesMut>(lines: &mut L, index: u32, code: Code) {
-    if code != Code::Unlisted {
-        let (line, word, bits) = filter_bits(index);
-        if let Some(found) = lines.line(line) {
-            let before = lines.word(found, word);
-            if before & bits != bits {
-                lines.store(line, word, before | bits);
-            }
-        }
-    }
-    super::set_code(lines, index, code);
-}
-
-/// What all lists add up to for an address in a /24 that the front calls [`super::Code::Closer`].
-#[inline(always)]
-pub fn look_closer<L: Lines>(lines: &L, address: u32) -> Cell {
-    let Some(header) = lines.line(0) else {
-        return Cell::UNLISTED;
-    };
+pub(super) fn look_into_slots<L: Lines>(lines: &L, address: u32) -> Option<Cell> {
+    let header = lines.line(0)?;
     let mask = lines.word(header, BUCKET_MASK);
     let seed = lines.word(header, SEED);
     let mut lengths = lines.word(header, LENGTHS) as u32 & ((1 << LENGTHS_HELD) - 1);
@@ -103,27 +117,31 @@ pub fn look_closer<L: Lines>(lines: &L, address: u32) -> Cell {
         let index = 31 - lengths.leading_zeros();
         lengths &= !(1 << index);
         let key = key(address, SHORTEST + STEP * index);
+        if !FILTER.may_hold(lines, spread(key ^ seed)) {
+            continue;
+        }
         for bucket in buckets(key, seed, mask) {
-            let Some(line) = lines.line(bucket) else {
-                return Cell::UNLISTED;
-            };
-            for slot in 0..SLOTS {
-                if lines.word(line, slot * 2) >> KEY_SHIFT != key {
-                    continue;
-                }
-                let until_ns = lines.word(line, slot * 2 + 1);
-                // Once more: the end may be that of the slot's next cell. See `store_cell`.
-                let word = lines.word(line, slot * 2);
-                if word >> KEY_SHIFT == key {
-                    return Cell {
-                        flags: word as u8,
-                        until_ns,
-                    };
-                }
+            let line = lines.line(bucket)?;
+            let slot = slot_of(lines, line, key);
+            let until_ns = lines.word_at(line, slot * 2 + 1);
+            // After the end, which may be that of the slot's next cell. See `store_cell`.
+            let word = lines.word_at(line, slot * 2);
+            if word >> KEY_SHIFT == key {
+                return Some(Cell {
+                    flags: word as u8,
+                    until_ns,
+                });
             }
         }
     }
-    Cell::UNLISTED
+    None
+}
+
+/// The slot of a line that holds a key, or any other when none does.
+#[inline(always)]
+fn slot_of<L: Lines>(lines: &L, line: L::Line, key: u64) -> u64 {
+    let holds = |slot: usize| is_zero(lines, lines.word(line, slot * 2) >> KEY_SHIFT ^ key);
+    holds(1) + holds(2) * 2 + holds(3) * 3
 }
 
 /// The prefix of `address` of a length, and that length.
@@ -170,26 +188,22 @@ pub fn put<L: LinesMut>(lines: &mut L, address: u32, length: u32, cell: Cell) ->
     };
     let word = key << KEY_SHIFT | u64::from(cell.flags);
     store_cell(lines, line, (slot * 2, slot * 2 + 1), word, cell);
-    add_length(lines, (length - SHORTEST) / STEP);
+    announce(lines, key);
     Ok(())
 }
 
-/// An empty slot in the emptier bucket.
+/// An empty slot in one of the two buckets of a prefix.
 fn vacancy<L: Lines>(lines: &L, key: u64) -> Result<(u32, usize), Full> {
     let header = lines.line(0).ok_or(Full)?;
     let (mask, seed) = (lines.word(header, BUCKET_MASK), lines.word(header, SEED));
-    let mut best: Option<(usize, u32, usize)> = None;
-    for bucket in buckets(key, seed, mask) {
-        let line = lines.line(bucket).ok_or(Full)?;
-        let empty = |slot: &usize| lines.word(line, slot * 2) == 0;
-        let free = (0..SLOTS).filter(empty).count();
-        if let Some(slot) = (0..SLOTS).find(empty)
-            && best.is_none_or(|(most, ..)| free > most)
-        {
-            best = Some((free, bucket, slot));
-        }
-    }
-    best.map(|(_, bucket, slot)| (bucket, slot)).ok_or(Full)
+    let buckets = buckets(key, seed, mask);
+    let empty = |bucket: u32| {
+        let line = lines.line(bucket);
+        let is_empty = move |slot: &usize| line.is_some_and(|line| lines.word(line, slot * 2) == 0);
+        (0..SLOTS).filter(is_empty)
+    };
+    let bucket = buckets[choose(buckets.map(|bucket| empty(bucket).count())).ok_or(Full)?];
+    empty(bucket).next().map(|slot| (bucket, slot)).ok_or(Full)
 }
 
 /// Takes the cell of a prefix away; one that isn't there is no error.

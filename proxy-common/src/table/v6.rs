@@ -1,15 +1,18 @@
 //! The table of IPv6: slots of 32 bytes, four to a bucket of two lines.
 //!
-//! The front holds codes of the upper 24 bits. Where it says "closer", the filter tells for the
-//! source's /32, /48 and /64 whether any entry with a length of that group lies inside; only then
-//! are slots asked. A clean source in a /32 full of listed hosts so pays three loads more than in
-//! an empty one, and no look-up of slots.
+//! The front holds codes of the upper 24 bits; it is asked only when some list says anything of a
+//! prefix shorter than a /32. Of two filters the coarse one knows the /32 that a cell lies in, the
+//! fine one its /48, its /64 and the cell itself. So a clean source ends at its /32 or, with listed
+//! hosts inside that, at its /48 or /64; who has listed neighbours that near is looked for under each
+//! length that the table holds, in the fine filter first.
 //!
 //! A slot is four words: upper half, lower half, length and flags (zero when empty), end.
 
 use super::{
-    BUCKET_MASK, FRONT_LINES, Full, HEADER_LINES, LENGTHS, LINE_WORDS, Lines, LinesMut, SEED,
-    add_length, buckets_for, code, mix, store_cell, uniform,
+    BUCKET_MASK, Code, FRONT_LINES, Full, HEADER_LINES, LENGTHS, LINE_WORDS, Lines, LinesMut, SEED,
+    add_length, buckets_for, choose, code,
+    filter::{Filter, spread},
+    is_zero, mix, store_cell, uniform,
 };
 use crate::cell::Cell;
 
@@ -18,36 +21,29 @@ pub const LENGTHS_HELD: u32 = 27;
 const SHORTEST: u32 = 24;
 const STEP: u32 = 4;
 
-/// Lines of the filter: 2¹⁹ words. A million entries, each in a /64 of its own, fill one bit in
-/// eight, and let one clean source in four thousand through to the slots.
-pub(super) const FILTER_LINES: u32 = 1 << 16;
-const FILTER: u32 = HEADER_LINES + FRONT_LINES;
-const BUCKETS: u32 = FILTER + FILTER_LINES;
+/// The /32s that anything lies in: 2¹⁷ words, 1 MiB, so that it stays in a core's second-level cache.
+/// A million of them fill a third of its bits and let one clean source in thirty through.
+const COARSE: Filter = Filter::new(HEADER_LINES + FRONT_LINES, 17);
+/// The /48s and /64s, and every cell by its own prefix: 2¹⁹ words, 4 MiB. A million hosts, each in a
+/// /48 of its own, fill a quarter of its bits.
+const FINE: Filter = Filter::new(COARSE.end(), 19);
+pub(super) const BUCKETS: u32 = FINE.end();
 const SLOTS: usize = 4;
 const SLOT_WORDS: usize = 4;
 const LINE_SLOTS: usize = LINE_WORDS / SLOT_WORDS;
 
-/// A group of lengths that the filter knows together, by the prefix that they all lie in.
-#[derive(Clone, Copy)]
-struct Group {
-    /// Bits of the prefix.
-    level: u32,
-    /// The group's lengths as bits of the header's mask.
-    lengths: u32,
+/// The lengths of a range as bits of the header's mask.
+const fn lengths(from: u32, to: u32) -> u32 {
+    (1 << ((to - SHORTEST) / STEP)) - (1 << ((from - SHORTEST) / STEP))
 }
 
-const fn group(level: u32, end: u32) -> Group {
-    let first = (level - SHORTEST) / STEP;
-    let last = (end - SHORTEST) / STEP;
-    Group {
-        level,
-        lengths: ((1 << last) - 1) & !((1 << first) - 1),
-    }
-}
-
-const GROUPS: [Group; 3] = [group(32, 48), group(48, 64), group(64, 132)];
-/// Lengths 24 and 28, which the filter doesn't know.
-const SHORT_LENGTHS: u32 = 0b11;
+/// Shorter than a /32: the front knows where they are.
+const SHORT: u32 = lengths(24, 32);
+/// Set beside the lengths when the front says of any /24 that it is wholly blocked or trusted.
+const UNIFORM: u32 = 1 << UNIFORM_INDEX;
+const UNIFORM_INDEX: u32 = LENGTHS_HELD;
+/// Prefixes of these lengths are in a filter for whatever lies in them.
+const LEVELS: [(u32, Filter); 3] = [(32, COARSE), (48, FINE), (64, FINE)];
 
 /// The shortest held length that isn't shorter than `length`.
 pub const fn held_length(length: u32) -> u32 {
@@ -68,27 +64,65 @@ pub const fn size_for(cells: u64) -> Option<(u32, u32)> {
 /// What all lists add up to for an address given by its halves.
 #[inline(always)]
 pub fn look_up<L: Lines>(lines: &L, high: u64, low: u64) -> Cell {
+    if !may_hold(lines, high) {
+        return Cell::UNLISTED;
+    }
+    look_closer(lines, high, low)
+}
+
+/// Whether front or slots may say anything of an address with this upper half.
+#[inline(always)]
+pub fn may_hold<L: Lines>(lines: &L, high: u64) -> bool {
+    let Some(header) = lines.line(0) else {
+        return false;
+    };
+    let seed = lines.word(header, SEED);
+    let held = lines.word(header, LENGTHS) as u32;
+    if held & (SHORT | UNIFORM) != 0 {
+        match code(lines, (high >> 40) as u32) {
+            Code::Unlisted => return false,
+            Code::Blocked | Code::Trusted => return true,
+            Code::Closer => {}
+        }
+        for (index, length) in [(0, SHORTEST), (1, SHORTEST + STEP)] {
+            let hash = cell_hash(network(high, 0, length).0, 0, length, seed);
+            if held & 1 << index != 0 && FINE.may_hold(lines, hash) {
+                return true;
+            }
+        }
+    }
+    for (level, filter) in LEVELS {
+        if !filter.may_hold(lines, level_hash(high, level, seed)) {
+            return false;
+        }
+        // Some cell may be as long as this level or longer, but not as the next.
+        if level < 64 && held & lengths(level, level + 16) != 0 {
+            return true;
+        }
+    }
+    true
+}
+
+/// What all lists add up to for an address that the filter doesn't know to be unlisted. First the
+/// slots, then the front, as for IPv4.
+#[inline(always)]
+pub fn look_closer<L: Lines>(lines: &L, high: u64, low: u64) -> Cell {
+    if let Some(cell) = look_into_slots(lines, high, low) {
+        return cell;
+    }
     match uniform(code(lines, (high >> 40) as u32)) {
         Some(cell) => cell,
-        None => look_closer(lines, high, low),
+        None => look_into_slots(lines, high, low).unwrap_or(Cell::UNLISTED),
     }
 }
 
-/// What all lists add up to for an address in a /24 that the front calls [`super::Code::Closer`].
+/// The cell of the longest prefix in the slots that an address lies in.
 #[inline(always)]
-pub fn look_closer<L: Lines>(lines: &L, high: u64, low: u64) -> Cell {
-    let Some(header) = lines.line(0) else {
-        return Cell::UNLISTED;
-    };
+pub(super) fn look_into_slots<L: Lines>(lines: &L, high: u64, low: u64) -> Option<Cell> {
+    let header = lines.line(0)?;
     let mask = lines.word(header, BUCKET_MASK);
     let seed = lines.word(header, SEED);
-    let held = lines.word(header, LENGTHS) as u32 & ((1 << LENGTHS_HELD) - 1);
-    let mut lengths = held & SHORT_LENGTHS;
-    for group in GROUPS {
-        if held & group.lengths != 0 && may_hold(lines, high, group.level) {
-            lengths |= held & group.lengths;
-        }
-    }
+    let mut lengths = lines.word(header, LENGTHS) as u32 & ((1 << LENGTHS_HELD) - 1);
     for _ in 0..LENGTHS_HELD {
         if lengths == 0 {
             break;
@@ -97,31 +131,46 @@ pub fn look_closer<L: Lines>(lines: &L, high: u64, low: u64) -> Cell {
         lengths &= !(1 << index);
         let length = SHORTEST + STEP * index;
         let (high, low) = network(high, low, length);
-        for bucket in buckets(high, low, length, seed, mask) {
-            for slot in 0..SLOTS {
-                let Some(line) = lines.line(bucket + (slot / LINE_SLOTS) as u32) else {
-                    return Cell::UNLISTED;
-                };
-                let at = slot % LINE_SLOTS * SLOT_WORDS;
-                if lines.word(line, at + 2) >> 8 != u64::from(length)
-                    || lines.word(line, at) != high
-                    || lines.word(line, at + 1) != low
-                {
-                    continue;
-                }
-                let until_ns = lines.word(line, at + 3);
-                // Once more: the slot may have begun to be another's. See `store_cell`.
-                let word = lines.word(line, at + 2);
-                if word >> 8 == u64::from(length) {
-                    return Cell {
-                        flags: word as u8,
-                        until_ns,
-                    };
-                }
+        let hash = cell_hash(high, low, length, seed);
+        if !FINE.may_hold(lines, hash) {
+            continue;
+        }
+        for bucket in buckets(hash, mask) {
+            let (first, second) = (lines.line(bucket)?, lines.line(bucket + 1)?);
+            let (mut word, mut until_ns) = (0, 0);
+            for line in [first, second] {
+                let at = slot_of(lines, line, (high, low), length) * SLOT_WORDS as u64;
+                let until_here = lines.word_at(line, at + 3);
+                // After the end: the slot may have begun to be another's. See `store_cell`.
+                let word_here = lines.word_at(line, at + 2);
+                let differs = (lines.word_at(line, at) ^ high)
+                    | (lines.word_at(line, at + 1) ^ low)
+                    | (word_here >> 8 ^ u64::from(length));
+                let mask = is_zero(lines, differs).wrapping_neg();
+                word |= word_here & mask;
+                until_ns |= until_here & mask;
+            }
+            if word != 0 {
+                return Some(Cell {
+                    flags: word as u8,
+                    until_ns,
+                });
             }
         }
     }
-    Cell::UNLISTED
+    None
+}
+
+/// The slot of a line that holds a prefix, or any other when none does.
+#[inline(always)]
+fn slot_of<L: Lines>(lines: &L, line: L::Line, (high, low): (u64, u64), length: u32) -> u64 {
+    let at = SLOT_WORDS;
+    is_zero(
+        lines,
+        (lines.word(line, at) ^ high)
+            | (lines.word(line, at + 1) ^ low)
+            | (lines.word(line, at + 2) >> 8 ^ u64::from(length)),
+    )
 }
 
 /// The address with all bits after `length` (24 to 128) cleared.
@@ -134,38 +183,30 @@ const fn network(high: u64, low: u64, length: u32) -> (u64, u64) {
     }
 }
 
+/// What places a cell, in the filter and in the slots.
 #[inline(always)]
-const fn buckets(high: u64, low: u64, length: u32, seed: u64, mask: u64) -> [u32; 2] {
-    let hash = mix(high ^ mix(low ^ seed ^ length as u64));
+const fn cell_hash(high: u64, low: u64, length: u32, seed: u64) -> u64 {
+    mix(high ^ mix(low ^ seed ^ length as u64))
+}
+
+#[inline(always)]
+const fn buckets(hash: u64, mask: u64) -> [u32; 2] {
     [
         BUCKETS + 2 * (hash & mask) as u32,
         BUCKETS + 2 * (hash >> 32 & mask) as u32,
     ]
 }
 
-/// Line, word and four bits of the filter for the prefix of `level` bits.
+/// What places in the filter a prefix that longer entries lie in.
 #[inline(always)]
-const fn filter_bits(high: u64, level: u32) -> (u32, usize, u64) {
-    let hash = mix((high >> (64 - level)) ^ (level as u64) << 58);
-    let bits =
-        1 << (hash & 63) | 1 << (hash >> 6 & 63) | 1 << (hash >> 12 & 63) | 1 << (hash >> 18 & 63);
-    let word = hash >> 45;
-    (FILTER + (word >> 3) as u32, (word & 7) as usize, bits)
-}
-
-#[inline(always)]
-pub(super) fn may_hold<L: Lines>(lines: &L, high: u64, level: u32) -> bool {
-    let (line, word, bits) = filter_bits(high, level);
-    let Some(line) = lines.line(line) else {
-        return false;
-    };
-    lines.word(line, word) & bits == bits
+const fn level_hash(high: u64, level: u32, seed: u64) -> u64 {
+    spread((high >> (64 - level)) ^ (level as u64) << 58 ^ seed)
 }
 
 fn find<L: Lines>(lines: &L, high: u64, low: u64, length: u32) -> Option<(u32, usize)> {
     let header = lines.line(0)?;
     let (mask, seed) = (lines.word(header, BUCKET_MASK), lines.word(header, SEED));
-    for bucket in buckets(high, low, length, seed, mask) {
+    for bucket in buckets(cell_hash(high, low, length, seed), mask) {
         for slot in 0..SLOTS {
             let (line, at) = place(bucket, slot);
             let found = lines.line(line)?;
@@ -210,40 +251,40 @@ pub fn put<L: LinesMut>(
     };
     let word = u64::from(length) << 8 | u64::from(cell.flags);
     store_cell(lines, line, (at + 2, at + 3), word, cell);
-    for group in GROUPS {
-        if group.lengths & 1 << ((length - SHORTEST) / STEP) != 0 {
-            let (line, word, bits) = filter_bits(high, group.level);
-            if let Some(found) = lines.line(line) {
-                let before = lines.word(found, word);
-                if before & bits != bits {
-                    lines.store(line, word, before | bits);
-                }
-            }
+    let seed = lines.line(0).map_or(0, |header| lines.word(header, SEED));
+    FINE.add(lines, cell_hash(high, low, length, seed));
+    for (level, filter) in LEVELS {
+        if level <= length {
+            filter.add(lines, level_hash(high, level, seed));
         }
     }
     add_length(lines, (length - SHORTEST) / STEP);
     Ok(())
 }
 
+/// Sets the code of the /24 whose upper 24 bits are `index`.
+pub fn set_code<L: LinesMut>(lines: &mut L, index: u32, code: Code) {
+    super::set_code(lines, index, code);
+    // Of a /24 that differs within itself, the slots know more.
+    if matches!(code, Code::Blocked | Code::Trusted) {
+        add_length(lines, UNIFORM_INDEX);
+    }
+}
+
+/// An empty slot in one of the two buckets of a prefix.
 fn vacancy<L: Lines>(lines: &L, high: u64, low: u64, length: u32) -> Result<(u32, usize), Full> {
     let header = lines.line(0).ok_or(Full)?;
     let (mask, seed) = (lines.word(header, BUCKET_MASK), lines.word(header, SEED));
-    let mut best: Option<(usize, (u32, usize))> = None;
-    for bucket in buckets(high, low, length, seed, mask) {
-        let empty = |slot: &usize| {
-            let (line, at) = place(bucket, *slot);
-            lines
-                .line(line)
-                .is_some_and(|line| lines.word(line, at + 2) == 0)
-        };
-        let free = (0..SLOTS).filter(empty).count();
-        if let Some(slot) = (0..SLOTS).find(empty)
-            && best.is_none_or(|(most, _)| free > most)
-        {
-            best = Some((free, place(bucket, slot)));
-        }
-    }
-    best.map(|(_, place)| place).ok_or(Full)
+    let buckets = buckets(cell_hash(high, low, length, seed), mask);
+    let empty = |bucket: u32| {
+        let places = (0..SLOTS).map(move |slot| place(bucket, slot));
+        places.filter(|(line, at)| {
+            let line = lines.line(*line);
+            line.is_some_and(|line| lines.word(line, at + 2) == 0)
+        })
+    };
+    let bucket = buckets[choose(buckets.map(|bucket| empty(bucket).count())).ok_or(Full)?];
+    empty(bucket).next().ok_or(Full)
 }
 
 /// Takes the cell of a prefix away; one that isn't there is no error. The filter keeps its bits,

@@ -6,7 +6,7 @@ use super::{Numbers, table};
 use crate::{
     abi::Line,
     cell::{Cell, Listing},
-    table::{FRONT_LINES, HEADER_LINES, Lines, LinesMut, v4, v6},
+    table::{Lines, LinesMut, v4, v6},
 };
 
 /// Makes stores and remembers them.
@@ -115,17 +115,17 @@ const V4: Slot = Slot {
         Some(cell) => v4::put(lines, 0x0102_0304, 32, cell).expect("room"),
         None => v4::remove(lines, 0x0102_0304, 32),
     },
-    read: |lines| v4::look_closer(lines, 0x0102_0304),
+    read: |lines| v4::look_into_slots(lines, 0x0102_0304).unwrap_or_default(),
     neighbour: |lines| v4::put(lines, 0x0102_0305, 32, Cell::blocked(0)).expect("room"),
 };
 
 const V6: Slot = Slot {
-    lines: HEADER_LINES + FRONT_LINES + (1 << 16) + 2,
+    lines: v6::BUCKETS + 2,
     write: |lines, cell| match cell {
         Some(cell) => v6::put(lines, (1, 2), 128, cell).expect("room"),
         None => v6::remove(lines, (1, 2), 128),
     },
-    read: |lines| v6::look_closer(lines, 1, 2),
+    read: |lines| v6::look_into_slots(lines, 1, 2).unwrap_or_default(),
     neighbour: |lines| v6::put(lines, (1, 3), 128, Cell::blocked(0)).expect("room"),
 };
 

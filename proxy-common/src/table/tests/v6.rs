@@ -5,12 +5,12 @@ use crate::{
     abi::Line,
     cell::Cell,
     table::{
-        FRONT_LINES, Full, HEADER_LINES, LENGTHS,
-        v6::{FILTER_LINES, cells, held_length, look_closer, may_hold, put, remove, size_for},
+        Full, LENGTHS,
+        v6::{BUCKETS, cells, held_length, look_into_slots, may_hold, put, remove, size_for},
     },
 };
 
-const BUCKETS_BEGIN: u32 = HEADER_LINES + FRONT_LINES + FILTER_LINES;
+const BUCKETS_BEGIN: u32 = BUCKETS;
 const DOCUMENTATION: u64 = 0x2001_0db8_0000_0000;
 const HOST: (u64, u64) = (DOCUMENTATION | 0x0001_0002, 7);
 
@@ -43,7 +43,7 @@ fn what_was_put_is_found_and_nothing_beside_it() {
         ((0x2a00_0010_0000_0000, 0), Cell::UNLISTED),
     ] {
         assert_eq!(
-            look_closer(&lines, address.0, address.1),
+            look_into_slots(&lines, address.0, address.1).unwrap_or_default(),
             expected,
             "{address:x?}"
         );
@@ -60,10 +60,16 @@ fn the_longest_prefix_of_27_answers() {
     assert_eq!(memory[0].0[LENGTHS], (1 << 27) - 1);
     let mut lines = memory.as_mut_slice();
     for length in held_lengths().rev() {
-        assert_eq!(look_closer(&lines, HOST.0, HOST.1), cell(length.into()));
+        assert_eq!(
+            look_into_slots(&lines, HOST.0, HOST.1).unwrap_or_default(),
+            cell(length.into())
+        );
         remove(&mut lines, HOST, length);
     }
-    assert_eq!(look_closer(&lines, HOST.0, HOST.1), Cell::UNLISTED);
+    assert_eq!(
+        look_into_slots(&lines, HOST.0, HOST.1).unwrap_or_default(),
+        Cell::UNLISTED
+    );
 }
 
 #[test]
@@ -85,7 +91,10 @@ fn what_was_removed_is_unlisted_and_its_slot_is_free_again() {
         let host = (HOST.0, round);
         put(&mut lines, host, 128, cell(1)).expect("room");
         remove(&mut lines, host, 128);
-        assert_eq!(look_closer(&lines, host.0, host.1), Cell::UNLISTED);
+        assert_eq!(
+            look_into_slots(&lines, host.0, host.1).unwrap_or_default(),
+            Cell::UNLISTED
+        );
     }
     assert_eq!(cells(&lines).count(), 0);
 }
@@ -146,7 +155,7 @@ fn every_cell_is_told_with_its_prefix() {
 
 /// Each in a /64 of its own.
 #[test]
-fn a_million_random_entries_need_no_second_seed_and_the_filter_stops_999_of_1000_strangers() {
+fn a_million_random_entries_need_no_second_seed_and_the_filter_stops_99_of_100_strangers() {
     const ENTRIES: u64 = 1_000_000;
     const STRANGERS: u64 = 1_000_000;
     let (buckets, lines) = size_for(ENTRIES).expect("a size");
@@ -159,16 +168,19 @@ fn a_million_random_entries_need_no_second_seed_and_the_filter_stops_999_of_1000
         put(&mut lines, (*network, host), 128, cell(host)).expect("room for all");
     }
     for (host, network) in (0..).zip(&networks).step_by(101) {
-        assert!(may_hold(&lines, *network, 64));
-        assert_eq!(look_closer(&lines, *network, host), cell(host));
+        assert!(may_hold(&lines, *network));
+        assert_eq!(
+            look_into_slots(&lines, *network, host).unwrap_or_default(),
+            cell(host)
+        );
     }
     let listed: std::collections::HashSet<u64> = networks.into_iter().collect();
     let strangers = (0..STRANGERS).map(|_| inside(numbers.next()));
     let (mut met, mut let_through) = (0, 0);
     for stranger in strangers.filter(|network| !listed.contains(network)) {
         met += 1;
-        let_through += u64::from(may_hold(&lines, stranger, 64));
+        let_through += u64::from(may_hold(&lines, stranger));
     }
     assert!(met > STRANGERS / 2);
-    assert!(let_through * 1_000 < met, "{let_through} of {met}");
+    assert!(let_through * 100 < met, "{let_through} of {met}");
 }

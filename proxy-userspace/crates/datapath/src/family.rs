@@ -5,7 +5,7 @@ use std::hash::Hash;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proxy_common::{
     Cell,
-    table::{Code, Full, Header, LinesMut, lay_out, set_code, v4, v6},
+    table::{Code, Full, Header, LinesMut, lay_out, v4, v6},
 };
 
 /// Bits that the front of a table tells apart.
@@ -30,6 +30,9 @@ pub(crate) trait Family: Copy + Eq + Ord + Hash + Into<IpNet> {
     fn put<L: LinesMut>(self, lines: &mut L, cell: Cell) -> Result<(), Full>;
     /// Takes the cell of a prefix of a held length away.
     fn remove<L: LinesMut>(self, lines: &mut L);
+
+    /// What a table says of an address as [`Family::bits`] gives it.
+    fn look_up<L: LinesMut>(lines: &L, address: u128) -> Cell;
 
     /// Every cell that a table holds.
     fn cells<L: LinesMut>(lines: &L) -> impl Iterator<Item = (Self, Cell)>;
@@ -118,6 +121,10 @@ impl Family for Ipv4Net {
         v4::remove(lines, self.network().into(), u32::from(self.length()));
     }
 
+    fn look_up<L: LinesMut>(lines: &L, address: u128) -> Cell {
+        v4::look_up(lines, (address >> 96) as u32)
+    }
+
     fn cells<L: LinesMut>(lines: &L) -> impl Iterator<Item = (Self, Cell)> {
         v4::cells(lines).map(|((address, length), cell)| {
             (
@@ -156,11 +163,16 @@ impl Family for Ipv6Net {
     }
 
     fn set_code<L: LinesMut>(self, lines: &mut L, code: Code) {
-        set_code(lines, self.front_index(), code);
+        v6::set_code(lines, self.front_index(), code);
     }
 
     fn remove<L: LinesMut>(self, lines: &mut L) {
         v6::remove(lines, halves(self.bits()), u32::from(self.length()));
+    }
+
+    fn look_up<L: LinesMut>(lines: &L, address: u128) -> Cell {
+        let (high, low) = halves(address);
+        v6::look_up(lines, high, low)
     }
 
     fn cells<L: LinesMut>(lines: &L) -> impl Iterator<Item = (Self, Cell)> {

@@ -119,16 +119,14 @@ impl Tables {
         self.v4.bytes() + self.v6.bytes()
     }
 
-    /// How many cells and codes in force aren't those that the truth comes to: 0 unless something
-    /// else wrote to the tables.
+    /// How many cells and codes in force aren't those that the truth comes to, or are but can't be
+    /// found: 0 unless something else wrote to the tables.
     ///
     /// # Errors
     /// As [`Self::load`].
     pub fn differences(&self, truth: &Truth) -> Result<usize, DatapathError> {
-        Ok(
-            differences::<Ipv4Net>(&self.v4, &make(&self.template, truth.v4())?)
-                + differences::<Ipv6Net>(&self.v6, &make(&self.template, truth.v6())?),
-        )
+        Ok(differences(&self.v4, &self.template, truth.v4())?
+            + differences(&self.v6, &self.template, truth.v6())?)
     }
 
     fn write(&mut self, change: Change) -> Result<(), Full> {
@@ -164,12 +162,25 @@ fn make<P: Family>(
     }
 }
 
-fn differences<P: Family>(found: &MappedArray, wanted: &MappedArray) -> usize {
+fn differences<P: Family>(
+    found: &MappedArray,
+    template: &Template,
+    prefixes: &Prefixes<P>,
+) -> Result<usize, DatapathError> {
+    let wanted = &make(template, prefixes)?;
     let mut cells: HashMap<P, Cell> = P::cells(wanted).collect();
     let superfluous = P::cells(found)
         .filter(|(prefix, cell)| cells.remove(prefix).as_ref() != Some(cell))
         .count();
-    superfluous + cells.len() + differing_codes(found, wanted)
+    let wrong = superfluous + cells.len() + differing_codes(found, wanted);
+    if wrong > 0 {
+        return Ok(wrong);
+    }
+    // All is there; whether the filter and the header lead to it is seen by asking.
+    let lost = |(prefix, _): &(P, _)| {
+        P::look_up(found, prefix.bits()) != P::look_up(wanted, prefix.bits())
+    };
+    Ok(prefixes.iter().filter(lost).count())
 }
 
 fn put_in_force<P: Family>(

@@ -1,11 +1,7 @@
 //! Random lists, and the model: a scan of all entries.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use proxy_common::{
-    Cell, Listing, Mode,
-    abi::Line,
-    table::{v4, v6},
-};
+use proxy_common::{Cell, Listing, Mode};
 
 use crate::{
     claim::{Claim, ListId},
@@ -28,7 +24,6 @@ pub(super) trait Side: Family {
 
     fn prefixes(truth: &Truth) -> &Prefixes<Self>;
     fn of(net: IpNet) -> Self;
-    fn look_up(lines: &&mut [Line], address: u128) -> Cell;
 }
 
 impl Side for Ipv4Net {
@@ -45,10 +40,6 @@ impl Side for Ipv4Net {
             IpNet::V4(net) => net,
             IpNet::V6(net) => panic!("{net} in a plan of IPv4"),
         }
-    }
-
-    fn look_up(lines: &&mut [Line], address: u128) -> Cell {
-        v4::look_up(lines, (address >> 96) as u32)
     }
 }
 
@@ -70,10 +61,6 @@ impl Side for Ipv6Net {
             IpNet::V6(net) => net,
             IpNet::V4(net) => panic!("{net} in a plan of IPv6"),
         }
-    }
-
-    fn look_up(lines: &&mut [Line], address: u128) -> Cell {
-        v6::look_up(lines, (address >> 64) as u64, address as u64)
     }
 }
 
