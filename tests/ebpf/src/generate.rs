@@ -1,7 +1,7 @@
 //! The generator: every live frame gets a source and leaves through one end of a veth pair.
 //!
-//! All modes do the same work but for a few instructions: two random words, one load from the
-//! list, one store of the source. The frame's pages are recycled with what was written into them,
+//! All modes do the same work but for a few instructions: two random words, an address reckoned from
+//! each, one store of the source. The frame's pages are recycled with what was written into them,
 //! so everything that varies is written anew each time.
 
 use aya_ebpf::{
@@ -18,7 +18,8 @@ use crate::{
         store_u64,
     },
     plan::{
-        Class, HEAVY, HEAVY_FROM, INNOCENTS, INNOCENTS_FROM, LIST_ENTRIES, Plan, SPOOFED, Sources,
+        Class, HEAVY, HEAVY_FROM, INNOCENTS, INNOCENTS_FROM, Plan, SPOOFED, Sources, listed_v4,
+        listed_v6, spread,
     },
 };
 
@@ -33,14 +34,6 @@ const FLOOD: u32 = Sources::Flood as u32;
 
 #[btf_map]
 static PLAN: Array<Plan, 1> = Array::new();
-
-/// Addresses in network byte order.
-#[btf_map]
-static LIST_V4: Array<u32, { LIST_ENTRIES as usize }> = Array::new();
-
-/// Addresses in network byte order, first half first.
-#[btf_map]
-static LIST_V6: Array<[u64; 2], { LIST_ENTRIES as usize }> = Array::new();
 
 /// Packets sent by [`Class`].
 #[btf_map]
@@ -102,7 +95,7 @@ fn send(frame: &Frame) -> Option<u32> {
 #[inline(always)]
 fn draw_v4(plan: &Plan, state: &mut State) -> Drawn<u32> {
     let random = next(state);
-    let listed = *LIST_V4.get(below(plan.listed, next(state)))?;
+    let listed = listed_v4(below(plan.listed, next(state))).to_be();
     let source = match plan.sources {
         RANDOM => random as u32,
         LISTED => listed,
@@ -125,7 +118,8 @@ fn draw_v4(plan: &Plan, state: &mut State) -> Drawn<u32> {
 fn draw_v6(plan: &Plan, state: &mut State) -> Drawn<[u64; 2]> {
     let random = next(state);
     let more = next(state);
-    let listed = *LIST_V6.get(below(plan.listed, more))?;
+    let (high, low) = listed_v6(below(plan.listed, more));
+    let listed = [high.to_be(), low.to_be()];
     // 2000::/3.
     let anywhere = [(random >> 3 | 1 << 61).to_be(), more];
     let source = match plan.sources {
@@ -213,12 +207,4 @@ fn next(state: &mut State) -> u64 {
 fn below(bound: u32, random: u64) -> u32 {
     let middle = random >> 16 & u32::MAX as u64;
     ((middle * bound as u64) >> 32) as u32
-}
-
-/// One step of splitmix64's output function: a bijection that leaves no pattern.
-#[inline(always)]
-fn spread(number: u64) -> u64 {
-    let word = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word ^ word >> 27
 }

@@ -3,8 +3,34 @@
 //!
 //! Integers are in the host's byte order, except where network byte order is stated.
 
-/// Addresses in a generator's lists.
-pub(crate) const LIST_ENTRIES: u32 = 1 << 16;
+/// The address of a list's entry with this index, as a number: distinct for distinct indexes, without
+/// a pattern (the 32-bit finaliser "lowbias32" of Wellons, "Prospecting for hash functions", 2018).
+///
+/// Reckoned and not looked up: a list of the generator's own would take the second-level cache from
+/// the program under test, which a network card doesn't.
+#[inline(always)]
+pub(crate) const fn listed_v4(index: u32) -> u32 {
+    let word = index + 1;
+    let word = (word ^ word >> 16).wrapping_mul(0x7feb_352d);
+    let word = (word ^ word >> 15).wrapping_mul(0x846c_a68b);
+    word ^ word >> 16
+}
+
+/// The same for IPv6, by its halves, from 2000::/3.
+#[inline(always)]
+pub(crate) const fn listed_v6(index: u32) -> (u64, u64) {
+    // Far from the numbers of `Sources::Spoofed`.
+    let number = (1 << 40) + 2 * index as u64;
+    (spread(number) >> 3 | 1 << 61, spread(number + 1))
+}
+
+/// One step of splitmix64's output function: a bijection that leaves no pattern.
+#[inline(always)]
+pub(crate) const fn spread(number: u64) -> u64 {
+    let word = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word ^ word >> 27
+}
 
 /// Distinct sources of [`Sources::Spoofed`].
 pub(crate) const SPOOFED: u32 = 1_000_000;
@@ -61,7 +87,7 @@ pub(crate) struct Plan {
     pub(crate) version: u32,
     /// Interface to send through.
     pub(crate) ifindex: u32,
-    /// How many of the list's addresses are in use, at most [`LIST_ENTRIES`].
+    /// How many of the list's entries are sent from, its first.
     pub(crate) listed: u32,
     /// Sum of the IPv4 header's words without source and checksum, folded to 16 bits.
     pub(crate) header_sum: u32,

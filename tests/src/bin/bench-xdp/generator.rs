@@ -4,7 +4,6 @@
 //! them on with softirqs off; the receiver's NAPI runs when a batch ends, on the same CPU.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -29,8 +28,8 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::{
     core_time::SoftirqThread,
     lanes::Lane,
-    lists::Numbers,
-    plan::{LIST_ENTRIES, PLAN_WORDS, Plan, Sources},
+    lists::{Numbers, SENT_FROM},
+    plan::{PLAN_WORDS, Plan, Sources},
     rivals::map,
 };
 
@@ -48,7 +47,7 @@ pub(crate) struct Traffic {
     pub(crate) version: u8,
     /// How sources are drawn.
     pub(crate) sources: Sources,
-    /// How many addresses of the generator's list are in use.
+    /// How many of the list's entries are sent from.
     pub(crate) listed: u32,
     /// The one source, or the /32; IPv4 is in its first four bytes.
     pub(crate) fixed: [u8; 16],
@@ -107,36 +106,6 @@ impl Generator {
             map(&mut generator.ebpf, "STATE")?.try_into()?;
         state.set(0, PerCpuValues::try_from(seeds)?, 0)?;
         Ok(generator)
-    }
-
-    /// Fills the IPv4 list with the first addresses given.
-    ///
-    /// # Errors
-    /// When the kernel refuses a write.
-    pub(crate) fn list_v4(
-        &mut self,
-        addresses: impl Iterator<Item = Ipv4Addr>,
-    ) -> Result<(), Failure> {
-        let mut list: Array<&mut MapData, u32> = map(&mut self.ebpf, "LIST_V4")?.try_into()?;
-        for (index, address) in (0..LIST_ENTRIES).zip(addresses) {
-            list.set(index, u32::from_ne_bytes(address.octets()), 0)?;
-        }
-        Ok(())
-    }
-
-    /// Fills the IPv6 list with the first addresses given.
-    ///
-    /// # Errors
-    /// When the kernel refuses a write.
-    pub(crate) fn list_v6(
-        &mut self,
-        addresses: impl Iterator<Item = Ipv6Addr>,
-    ) -> Result<(), Failure> {
-        let mut list: Array<&mut MapData, [u64; 2]> = map(&mut self.ebpf, "LIST_V6")?.try_into()?;
-        for (index, address) in (0..LIST_ENTRIES).zip(addresses) {
-            list.set(index, words(address.octets()), 0)?;
-        }
-        Ok(())
     }
 
     /// Sends so many frames down a lane and returns how long the CPU worked on that. A paced
@@ -205,7 +174,7 @@ impl Generator {
             sources: traffic.sources as u32,
             version: u32::from(traffic.version),
             ifindex: lane.out_index,
-            listed: traffic.listed.clamp(1, LIST_ENTRIES),
+            listed: traffic.listed.clamp(1, SENT_FROM),
             header_sum: header_sum(frame),
             reserved: 0,
             fixed: words(traffic.fixed),

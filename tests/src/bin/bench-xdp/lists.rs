@@ -1,11 +1,16 @@
-//! Random lists, the same in every run.
+//! Lists without a pattern, the same in every run.
 
 use std::{
     collections::HashSet,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ipnet::{IpNet, Ipv6Net};
+
+use crate::plan::{listed_v4, listed_v6};
+
+/// How many of a list's entries are sent from: its first.
+pub(crate) const SENT_FROM: u32 = 1 << 16;
 
 /// A list's entry and an address that it covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,58 +33,44 @@ impl Numbers {
     }
 }
 
-/// Distinct hosts, uniformly from all of IPv4.
-pub(crate) fn hosts_v4(count: usize, seed: u64) -> Vec<Entry<Ipv4Addr>> {
-    let mut numbers = Numbers(seed);
-    let mut drawn = HashSet::with_capacity(count);
-    let mut entries = Vec::with_capacity(count);
-    while entries.len() < count {
-        let member = Ipv4Addr::from_bits(numbers.draw() as u32);
-        if drawn.insert(member) {
-            let prefix = IpNet::from(std::net::IpAddr::from(member));
-            entries.push(Entry { prefix, member });
+/// The hosts that the generator sends from, and more like them: spread over all of IPv4.
+pub(crate) fn hosts_v4(count: usize) -> Vec<Entry<Ipv4Addr>> {
+    let entry = |index| {
+        let member = Ipv4Addr::from_bits(listed_v4(index));
+        Entry {
+            prefix: IpNet::from(IpAddr::from(member)),
+            member,
         }
-    }
-    entries
+    };
+    (0..count as u32).map(entry).collect()
 }
 
-/// A third each of /128, /64 and /48, from 2000::/3.
-pub(crate) fn mixed_v6(count: usize, seed: u64) -> Vec<Entry<Ipv6Addr>> {
-    distinct_v6(count, seed, |turn, address| {
-        let length = [128, 64, 48][turn % 3];
-        (address >> 3 | 1 << 125, length)
-    })
+/// The same of IPv6: a third each of /128, /64 and /48, from 2000::/3.
+pub(crate) fn mixed_v6(count: usize) -> Vec<Entry<Ipv6Addr>> {
+    let entry = |index| {
+        let (high, low) = listed_v6(index);
+        let member = Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
+        let length = [128, 64, 48][index as usize % 3];
+        Entry {
+            prefix: IpNet::V6(Ipv6Net::new_assert(member, length).trunc()),
+            member,
+        }
+    };
+    (0..count as u32).map(entry).collect()
 }
 
 /// Half /128, half /64, all within one /32.
-pub(crate) fn within_v6(count: usize, seed: u64, prefix: Ipv6Addr) -> Vec<Entry<Ipv6Addr>> {
+pub(crate) fn within_v6(count: usize, prefix: Ipv6Addr) -> Vec<IpNet> {
     let top = u128::from(prefix) >> 96 << 96;
-    distinct_v6(count, seed, |turn, address| {
-        (top | address >> 32, [128, 64][turn % 2])
-    })
-}
-
-fn distinct_v6(
-    count: usize,
-    seed: u64,
-    shape: impl Fn(usize, u128) -> (u128, u8),
-) -> Vec<Entry<Ipv6Addr>> {
-    let mut numbers = Numbers(seed);
+    let mut numbers = Numbers(32);
     let mut drawn = HashSet::with_capacity(count);
-    let mut entries = Vec::with_capacity(count);
-    while entries.len() < count {
+    while drawn.len() < count {
         let random = u128::from(numbers.draw()) << 64 | u128::from(numbers.draw());
-        let (address, length) = shape(entries.len(), random);
-        let member = Ipv6Addr::from(address);
-        let Ok(prefix) = Ipv6Net::new(member, length) else {
-            continue;
-        };
-        let prefix = IpNet::from(prefix.trunc());
-        if drawn.insert(prefix) {
-            entries.push(Entry { prefix, member });
-        }
+        let length = [128, 64][drawn.len() % 2];
+        let prefix = Ipv6Net::new_assert(Ipv6Addr::from(top | random >> 32), length);
+        drawn.insert(IpNet::V6(prefix.trunc()));
     }
-    entries
+    drawn.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -87,19 +78,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_longer_list_begins_with_the_shorter() {
-        assert_eq!(hosts_v4(10, 1), hosts_v4(100, 1)[..10]);
-        assert_eq!(mixed_v6(10, 1), mixed_v6(100, 1)[..10]);
+    fn no_entry_comes_twice() {
+        const COUNT: usize = 200_000;
+        let v4: HashSet<IpNet> = hosts_v4(COUNT).iter().map(|entry| entry.prefix).collect();
+        let v6: HashSet<IpNet> = mixed_v6(COUNT).iter().map(|entry| entry.prefix).collect();
+        assert_eq!((v4.len(), v6.len()), (COUNT, COUNT));
     }
 
     #[test]
     fn every_member_is_covered_by_its_entry() {
-        let within = "2001:db8::".parse().expect("an address");
-        for entry in [mixed_v6(300, 1), within_v6(300, 1, within)].concat() {
-            assert!(entry.prefix.contains(&std::net::IpAddr::from(entry.member)));
+        for entry in mixed_v6(300) {
+            assert!(entry.prefix.contains(&IpAddr::from(entry.member)));
+            assert_eq!(entry.member.octets()[0] >> 5, 1, "{}", entry.member);
         }
-        for entry in within_v6(300, 1, within) {
-            assert_eq!(entry.member.segments()[..2], [0x2001, 0xdb8]);
-        }
+        let within = "2001:db8::/32".parse().expect("a prefix");
+        let own: IpNet = within;
+        let IpNet::V6(base) = own else {
+            panic!("{own}")
+        };
+        assert!(
+            within_v6(300, base.network())
+                .iter()
+                .all(|entry| own.contains(entry))
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! Portcullis on lanes: the only file of the benchmark that knows `datapath`.
 
 use std::{
-    collections::HashSet,
+    cmp::Ordering,
     fs,
+    net::IpAddr,
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
 };
@@ -57,7 +58,8 @@ pub(crate) struct Ours {
     datapath: Datapath,
     program: Xdp,
     truth: Truth,
-    listed: HashSet<IpNet>,
+    /// In order.
+    listed: Vec<IpNet>,
     // Last: what is pinned in it must be let go of before it is unmounted.
     _bpffs: Bpffs,
 }
@@ -99,7 +101,7 @@ impl Ours {
             datapath,
             program,
             truth: Truth::default(),
-            listed: HashSet::new(),
+            listed: Vec::new(),
             _bpffs: bpffs,
         })
     }
@@ -108,28 +110,21 @@ impl Ours {
     ///
     /// # Errors
     /// When the kernel refuses a write.
-    pub(crate) fn set_list(&mut self, entries: HashSet<IpNet>) -> Result<(), Failure> {
-        let added: Vec<&IpNet> = entries.difference(&self.listed).collect();
-        let removed: Vec<&IpNet> = self.listed.difference(&entries).collect();
-        let plan = if added.len() + removed.len() > MANY_EDITS {
-            for entry in added {
-                self.truth.set(*entry, LIST, Some(BLOCKED));
-            }
-            for entry in removed {
-                self.truth.set(*entry, LIST, None);
+    pub(crate) fn set_list(&mut self, mut entries: Vec<IpNet>) -> Result<(), Failure> {
+        entries.sort_unstable();
+        entries.dedup();
+        let edits = difference(&self.listed, &entries);
+        let plan = if edits.len() > MANY_EDITS {
+            for (entry, is_added) in edits {
+                self.truth.set(entry, LIST, is_added.then_some(BLOCKED));
             }
             Plan::rebuild()
         } else {
-            let added = added.into_iter().map(|entry| (entry, true));
-            let edits = added.chain(removed.into_iter().map(|entry| (entry, false)));
-            Plan::all(
-                edits
-                    .map(|(entry, is_added)| match is_added {
-                        true => self.truth.put(*entry, LIST, BLOCKED),
-                        false => self.truth.remove(*entry, LIST),
-                    })
-                    .collect(),
-            )
+            let edits = edits.into_iter().map(|(entry, is_added)| match is_added {
+                true => self.truth.put(entry, LIST, BLOCKED),
+                false => self.truth.remove(entry, LIST),
+            });
+            Plan::all(edits.collect())
         };
         self.datapath.tables().apply(&plan, &self.truth)?;
         self.listed = entries;
@@ -217,21 +212,70 @@ impl Judge for Ours {
     }
 }
 
+/// What must be added (`true`) to a sorted list or taken off it to make it another one.
+fn difference(before: &[IpNet], after: &[IpNet]) -> Vec<(IpNet, bool)> {
+    let mut edits = Vec::new();
+    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
+    loop {
+        let order = match (before.peek(), after.peek()) {
+            (None, None) => return edits,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(old), Some(new)) => old.cmp(new),
+        };
+        if order.is_le() {
+            let gone = before.next().filter(|_| order.is_lt());
+            edits.extend(gone.map(|entry| (*entry, false)));
+        }
+        if order.is_ge() {
+            let fresh = after.next().filter(|_| order.is_gt());
+            edits.extend(fresh.map(|entry| (*entry, true)));
+        }
+    }
+}
+
 /// Reads a list: an address or prefix at the start of each line, what follows a blank or `#` is
 /// not for us.
-fn read_list(file: &Path) -> Result<HashSet<IpNet>, Failure> {
+fn read_list(file: &Path) -> Result<Vec<IpNet>, Failure> {
     let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let mut entries = HashSet::new();
+    let mut entries = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let word = line.split(['#', '\t', ' ']).next().unwrap_or_default();
         if word.is_empty() {
             continue;
         }
-        let entry = word
-            .parse::<IpNet>()
-            .or_else(|_| word.parse().map(|address: std::net::IpAddr| address.into()))
-            .map_err(|error| format!("{}:{number}: {word}: {error}", file.display()))?;
-        entries.insert(entry);
+        let entry = match word.parse::<IpAddr>() {
+            Ok(address) => address.into(),
+            Err(_) => word
+                .parse::<IpNet>()
+                .map_err(|error| format!("{}:{number}: {word}: {error}", file.display()))?,
+        };
+        entries.push(entry);
     }
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_lead_from_one_list_to_the_other_and_name_nothing_else() {
+        let list = |hosts: &[u8]| -> Vec<IpNet> {
+            hosts
+                .iter()
+                .map(|host| IpNet::from(IpAddr::from([192, 0, 2, *host])))
+                .collect()
+        };
+        let (before, after) = (list(&[1, 2, 3, 5, 9]), list(&[2, 4, 5, 10, 11]));
+        let (gone, fresh): (Vec<_>, Vec<_>) = difference(&before, &after)
+            .into_iter()
+            .partition(|(_, is_added)| !is_added);
+        let entries = |edits: Vec<(IpNet, bool)>| -> Vec<IpNet> {
+            edits.into_iter().map(|(entry, _)| entry).collect()
+        };
+        assert_eq!(entries(gone), list(&[1, 3, 9]));
+        assert_eq!(entries(fresh), list(&[4, 10, 11]));
+        assert_eq!(difference(&before, &before), []);
+    }
 }

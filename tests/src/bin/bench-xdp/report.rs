@@ -57,6 +57,10 @@ impl Report {
         let ratio = |entries, version, kind| of_ceiling(program::OURS, entries, version, kind);
         let most = self.entries;
         let rival = |name, kind| ratio(most, 4, kind) / of_ceiling(name, most, 4, kind);
+        let extra = |version, kind| {
+            self.speed(program::OURS, most, version, kind)
+                .map_or(0.0, |speed| speed.extra_ns)
+        };
         let own_32 = of_ceiling(program::OURS_OWN_32, most, 6, Clean);
         let Self {
             limiter, tables, ..
@@ -85,6 +89,10 @@ impl Report {
                 ratio(most, 6, Blocked),
                 AtLeast(0.45),
             ),
+            Figure::new("clean_1m_ns_over_ceiling", extra(4, Clean), Nothing),
+            Figure::new("blocked_1m_ns_over_ceiling", extra(4, Blocked), Nothing),
+            Figure::new("v6_clean_1m_ns_over_ceiling", extra(6, Clean), Nothing),
+            Figure::new("v6_blocked_1m_ns_over_ceiling", extra(6, Blocked), Nothing),
             Figure::new(
                 "vs_nft_exact_clean",
                 rival(program::NFT_EXACT, Clean),
@@ -158,7 +166,7 @@ impl Report {
                 self.entries
             );
         }
-        println!("\n{:<26}{:>12}{:>12}", "figure", "required", "measured");
+        println!("\n{:<30}{:>12}{:>12}", "figure", "required", "measured");
         for figure in self.figures() {
             let required = match figure.required {
                 AtLeast(bound) => format!(">= {bound}"),
@@ -170,7 +178,7 @@ impl Report {
                 .value
                 .map_or_else(|| "not measured".to_owned(), |value| format!("{value:.4}"));
             println!(
-                "{:<26}{required:>12}{value:>12}  {}",
+                "{:<30}{required:>12}{value:>12}  {}",
                 figure.key,
                 figure.verdict()
             );
@@ -218,6 +226,7 @@ impl Report {
                     "traffic": speed.kind.name(),
                     "mpps": speed.mpps,
                     "of_ceiling": speed.of_ceiling,
+                    "ns_over_ceiling": speed.extra_ns,
                     "mpps_slowest": speed.range.0,
                     "mpps_fastest": speed.range.1,
                 })

@@ -1,14 +1,12 @@
 //! How fast lists reach the kernel, and what they hold there.
 
 use std::{
-    collections::HashSet,
     fmt::Write as _,
     net::{Ipv4Addr, Ipv6Addr},
     path::Path,
     time::Instant,
 };
 
-use ipnet::IpNet;
 use portcullis_tests::{
     frames::{IPV4, UDP, ethernet, ipv4, udp},
     loaded::Failure,
@@ -57,7 +55,7 @@ pub(crate) struct Tables {
 pub(crate) fn measure(scale: &Scale) -> Result<Tables, Failure> {
     let count = scale.largest();
     let replaced = count / 10;
-    let hosts = hosts_v4(count + replaced + scale.additions, 4);
+    let hosts = hosts_v4(count + replaced + scale.additions);
     let (listed, rest) = hosts.split_at(count);
     let (fresh, unlisted) = rest.split_at(replaced);
     let kept = &listed[replaced..];
@@ -81,13 +79,9 @@ pub(crate) fn measure(scale: &Scale) -> Result<Tables, Failure> {
     let additions = add(&mut ours, unlisted)?;
     drop(ours);
 
-    let v6: Vec<Entry<Ipv6Addr>> = mixed_v6(count, 6);
+    let v6: Vec<Entry<Ipv6Addr>> = mixed_v6(count);
     let mut ours = Ours::start(RATE, Onward::ToTheStack, &[])?;
-    ours.set_list(
-        v6.iter()
-            .map(|entry| entry.prefix)
-            .collect::<HashSet<IpNet>>(),
-    )?;
+    ours.set_list(v6.iter().map(|entry| entry.prefix).collect())?;
     let kernel_mib_v6 = mib(ours.kernel_bytes()?);
     drop(ours);
     Ok(Tables {

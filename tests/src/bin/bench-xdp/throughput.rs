@@ -9,10 +9,10 @@ use crate::{
     figures::median,
     generator::{Generator, Traffic},
     lanes::Lane,
-    lists,
+    lists::{self, SENT_FROM},
     netfilter::{IpSet, Nft, Set},
     ours::{Onward, Ours, Rate},
-    plan::{LIST_ENTRIES, Sources},
+    plan::Sources,
     rivals::Rival,
     scale::Scale,
     subject::{Judge, Seen, Subject},
@@ -110,6 +110,8 @@ pub(crate) struct Speed {
     /// Share of the ceiling's speed, the median of the rounds: each sample is held against one of
     /// the ceiling right before it, so that what else the machine does slows both.
     pub(crate) of_ceiling: f64,
+    /// Nanoseconds that a packet took longer than at the ceiling, the median of the rounds.
+    pub(crate) extra_ns: f64,
 }
 
 struct Case {
@@ -120,6 +122,7 @@ struct Case {
     frames: u32,
     mpps: Vec<f64>,
     of_ceiling: Vec<f64>,
+    extra_ns: Vec<f64>,
 }
 
 /// Sets everything up, measures, takes it down.
@@ -132,7 +135,7 @@ pub(crate) fn measure(
     scale: &Scale,
 ) -> Result<Vec<Speed>, Failure> {
     let mut field = Field::default();
-    field.enlist(object, generator, scale)?;
+    field.enlist(object, scale)?;
     let Field {
         mut subjects,
         mut cases,
@@ -165,6 +168,7 @@ pub(crate) fn measure(
             let mpps = speed(case.subject, case.frames)?;
             case.mpps.push(mpps);
             case.of_ceiling.push(mpps / most);
+            case.extra_ns.push(1e3 / mpps - 1e3 / most);
         }
     }
     Ok(cases
@@ -176,6 +180,7 @@ pub(crate) fn measure(
             kind: case.kind,
             mpps: median(&case.mpps),
             of_ceiling: median(&case.of_ceiling),
+            extra_ns: median(&case.extra_ns),
             range: (
                 case.mpps.iter().copied().fold(f64::INFINITY, f64::min),
                 case.mpps.iter().copied().fold(0.0, f64::max),
@@ -191,26 +196,18 @@ struct Field {
 }
 
 impl Field {
-    fn enlist(
-        &mut self,
-        object: &[u8],
-        generator: &mut Generator,
-        scale: &Scale,
-    ) -> Result<(), Failure> {
-        let v4 = lists::hosts_v4(scale.largest(), 4);
-        let v6 = lists::mixed_v6(scale.largest(), 6);
-        generator.list_v4(v4.iter().map(|entry| entry.member))?;
-        generator.list_v6(v6.iter().map(|entry| entry.member))?;
-        let v4: Vec<IpNet> = v4.iter().map(|entry| entry.prefix).collect();
-        let v6: Vec<IpNet> = v6.iter().map(|entry| entry.prefix).collect();
+    fn enlist(&mut self, object: &[u8], scale: &Scale) -> Result<(), Failure> {
+        let hosts = lists::hosts_v4(scale.largest());
+        let v4: Vec<IpNet> = hosts.iter().map(|entry| entry.prefix).collect();
+        let mixed = lists::mixed_v6(scale.largest());
+        let v6: Vec<IpNet> = mixed.iter().map(|entry| entry.prefix).collect();
 
         self.rivals(object, scale, &v4)?;
         for &size in scale.sizes {
             self.ours(program::OURS, 4, &v4[..size], &Kind::ALL)?;
             self.ours(program::OURS, 6, &v6[..size], &Kind::ALL)?;
         }
-        let own = lists::within_v6(scale.largest(), 32, OWN_32);
-        let own: Vec<IpNet> = own.iter().map(|entry| entry.prefix).collect();
+        let own = lists::within_v6(scale.largest(), OWN_32);
         self.ours(program::OURS_OWN_32, 6, &own, &[Kind::Clean])
     }
 
@@ -266,7 +263,7 @@ impl Field {
         let mut ours = Ours::start(RATE, Onward::Nowhere, &[&lane])?;
         told(
             &format!("{name}, {} entries, IPv{version}", entries.len()),
-            || ours.set_list(entries.iter().copied().collect()),
+            || ours.set_list(entries.to_vec()),
         )?;
         if ours.entries() != entries.len() {
             return Err(format!(
@@ -304,7 +301,7 @@ impl Field {
     }
 
     fn cases(&mut self, subject: usize, entries: usize, version: u8, kinds: &[Kind]) {
-        let listed = (entries as u32).min(LIST_ENTRIES);
+        let listed = (entries as u32).min(SENT_FROM);
         self.cases.extend(kinds.iter().map(|&kind| Case {
             subject,
             entries,
@@ -313,6 +310,7 @@ impl Field {
             frames: 0,
             mpps: Vec::new(),
             of_ceiling: Vec::new(),
+            extra_ns: Vec::new(),
         }));
     }
 }
