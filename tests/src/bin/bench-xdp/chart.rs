@@ -194,7 +194,7 @@ fn conditions(report: &Report) -> String {
         "Lists of {} entries. 60-byte frames (IPv6: 80) over a veth pair, sent and received by one core \
          of {model}; Linux {}.",
         thousands(report.entries),
-        kernel.release().to_string_lossy()
+        version_of(&kernel.release().to_string_lossy())
     )
 }
 
@@ -209,6 +209,11 @@ fn thousands(number: usize) -> String {
         grouped.push(digit);
     }
     grouped
+}
+
+/// A kernel's release without what its builder has added.
+fn version_of(release: &str) -> &str {
+    release.split('-').next().unwrap_or_default()
 }
 
 #[cfg(test)]
