@@ -87,6 +87,9 @@ pub(crate) enum Block {
         /// List to put it on
         #[arg(long, default_value = lists::MANUAL)]
         list: String,
+        /// One of the CIDRs once more: block it although it covers what keeps this host reachable
+        #[arg(long, value_name = "PREFIX", value_parser = parse_prefix)]
+        force: Vec<IpNet>,
         #[command(flatten)]
         daemon: Daemon,
     },

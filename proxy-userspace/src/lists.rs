@@ -18,6 +18,7 @@ use proxy_common::Mode;
 use crate::{
     entry::{Entry, Names, claim, entry, extended},
     feed::PrefixProblem,
+    lifeline::Lifeline,
     state::{Clock, Edit, Ending, State, StateError, Stored},
 };
 
@@ -46,6 +47,11 @@ pub(crate) enum ListError {
         prefix: IpNet,
         problem: PrefixProblem,
     },
+    #[error(
+        "{prefix} covers {line}, without which this host can't be reached: nothing was changed; \
+         block less, or repeat it with --force {prefix}"
+    )]
+    Lifeline { prefix: IpNet, line: Lifeline },
     #[error("nothing was changed: {0}")]
     Kernel(#[from] DatapathError),
     #[error("nothing was changed: {0}")]

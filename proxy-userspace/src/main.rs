@@ -16,6 +16,7 @@ mod cli;
 mod config;
 mod entry;
 mod feed;
+mod lifeline;
 mod lists;
 mod render;
 mod run;
@@ -27,6 +28,7 @@ use std::{
     error::Error,
     fs,
     io::{self, Read as _, Write as _},
+    net::IpAddr,
     path::Path,
     process::ExitCode,
     time::Duration,
@@ -122,6 +124,7 @@ fn act_on_block(block: Block) -> Result<ExitCode, Box<dyn Error>> {
             ttl,
             reason,
             list,
+            force,
             daemon,
         } => {
             let request = Request::Add {
@@ -130,6 +133,8 @@ fn act_on_block(block: Block) -> Result<ExitCode, Box<dyn Error>> {
                 prefixes,
                 ttl_ms: ttl.map(millis),
                 reason,
+                force,
+                operator: operator(),
             };
             tell(&daemon, &request)
         }
@@ -154,6 +159,7 @@ fn act_on_block(block: Block) -> Result<ExitCode, Box<dyn Error>> {
                 text: read_list(&file)?,
                 ttl_ms: ttl.map(millis),
                 reason,
+                operator: operator(),
             };
             tell(&daemon, &request)
         }
@@ -175,6 +181,8 @@ fn act_on_allow(allow: Allow) -> Result<ExitCode, Box<dyn Error>> {
                 prefixes,
                 ttl_ms: None,
                 reason,
+                force: Vec::new(),
+                operator: None,
             };
             tell(&daemon, &request)
         }
@@ -245,6 +253,13 @@ fn read_list(file: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|error| format!("{} is no text: {error}", file.display()))
 }
 
+/// The peer of the SSH session that this command runs in (`SSH_CONNECTION`, ssh(1)).
+fn operator() -> Option<IpAddr> {
+    let connection = std::env::var("SSH_CONNECTION").ok()?;
+    let peer = connection.split(' ').next()?;
+    peer.split('%').next()?.parse().ok()
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -264,8 +279,13 @@ fn show(output: Output, reply: Reply) -> Result<ExitCode, Box<dyn Error>> {
         return Ok(code);
     }
     match reply {
-        Reply::Changed { changed, unchanged } => {
+        Reply::Changed {
+            changed,
+            unchanged,
+            cut,
+        } => {
             print(&format!("{changed} changed, {unchanged} as they were\n"))?;
+            eprint!("{}", render::cuts(&cut));
         }
         Reply::BadLines { lines } => eprint!("{}", render::bad_lines(&lines)),
         Reply::Entries { entries } => print(&render::entries(&entries))?,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    admin::{BadLineReport, LimitReport, Status, Tested},
+    admin::{BadLineReport, CutReport, LimitReport, Status, Tested},
     entry::Entry,
 };
 
@@ -67,6 +67,25 @@ pub(crate) fn bad_lines(lines: &[BadLineReport]) -> String {
         "{} bad lines; nothing was changed. Mend or remove them and import again.",
         lines.len()
     );
+    text
+}
+
+/// Cuts that are told one by one; a list that needs more is a strange one.
+const CUTS_TOLD: usize = 20;
+
+pub(crate) fn cuts(cuts: &[CutReport]) -> String {
+    let mut text = String::new();
+    for CutReport {
+        entry,
+        around,
+        what,
+    } in cuts.iter().take(CUTS_TOLD)
+    {
+        let _ = writeln!(text, "left {around} out of {entry}: {what}");
+    }
+    if let Some(more) = cuts.len().checked_sub(CUTS_TOLD).filter(|more| *more > 0) {
+        let _ = writeln!(text, "and {more} more; the audit trail has them all");
+    }
     text
 }
 

@@ -125,6 +125,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         lists: Arc::clone(&lists),
         journal: Arc::clone(&journal),
         allowed_uids: config.admin_uids,
+        needed: config.needed,
         started: Instant::now(),
         listeners: addresses.clone(),
         without_kernel,

@@ -84,9 +84,15 @@ fn a_trusted_address_passes_whatever_range_is_blocked() {
     let scene = scene();
     add_ipv6(&scene).expect("IPv6");
     let daemon = scene.start().expect("a daemon");
-    // ALICE and BOB are in both ranges; blocking also what is trusted must not matter.
+    // The whole network would hold this host's own address.
+    let refused = daemon.ask_refused(&["block", "add", "203.0.113.0/24"]);
+    let refused = refused.expect("refused");
+    let told = "203.0.113.0/24 covers 203.0.113.1, an address of this host";
+    assert!(refused.contains(told), "{refused}");
+    // ALICE and BOB are in a range each; blocking also what is trusted must not matter.
+    let (of_alice, of_bob) = ("203.0.113.8/29", "203.0.113.16/28");
     daemon
-        .ask(&["block", "add", "203.0.113.0/24", "2001:db8::10/124", ALICE])
+        .ask(&["block", "add", of_alice, of_bob, "2001:db8::10/124", ALICE])
         .expect("added");
     let over_v4 = || volley(&scene, EDGE, [ALICE, BOB]).expect("traffic");
     assert_eq!(over_v4(), [Dropped, Dropped]);

@@ -34,7 +34,9 @@ fn change(front: &Front, words: &[&str]) -> Rigged<(u64, u64)> {
 fn a_blocked_source_is_turned_away_at_accept_and_comes_back() -> Rigged<()> {
     let front = Front::open()?;
     assert_eq!(front.curl("/public", &[])?.status, 200);
-    front.daemon.ask(&["block", "add", "127.0.0.1/32"])?;
+    front
+        .daemon
+        .ask(&["block", "add", "127.0.0.1/32", "--force", US])?;
     assert_eq!(front.curl("/orders/blocked", &[])?.status, 0);
     let record = front.audited("a refusal", |line| line["reason"] == "source_blocked")?;
     assert_eq!(record["kind"], "connection");
@@ -48,7 +50,8 @@ fn a_blocked_source_is_turned_away_at_accept_and_comes_back() -> Rigged<()> {
 #[test]
 fn a_ban_ends_by_itself() -> Rigged<()> {
     let front = Front::open()?;
-    front.daemon.ask(&["block", "add", US, "--ttl", "700ms"])?;
+    let ban = ["block", "add", US, "--ttl", "700ms", "--force", US];
+    front.daemon.ask(&ban)?;
     assert_eq!(front.curl("/orders/banned", &[])?.status, 0);
     let record = front.audited("a refusal", |line| line["kind"] == "connection")?;
     assert_eq!(record["reason"], "source_banned");
@@ -92,7 +95,7 @@ fn a_kept_connection_is_refused_while_its_source_is_blocked() -> Rigged<()> {
     };
     ask("/public?first", "")?;
     recorded(1)?;
-    front.daemon.ask(&["block", "add", US])?;
+    front.daemon.ask(&["block", "add", US, "--force", US])?;
     ask("/public?second", "")?;
     recorded(2)?;
     front.daemon.ask(&["block", "remove", US])?;
@@ -116,7 +119,10 @@ fn a_kept_connection_is_refused_while_its_source_is_blocked() -> Rigged<()> {
 #[test]
 fn trust_beats_a_block() -> Rigged<()> {
     let front = Front::open()?;
-    front.daemon.ask(&["block", "add", "127.0.0.0/8"])?;
+    let loopback = "127.0.0.0/8";
+    front
+        .daemon
+        .ask(&["block", "add", loopback, "--force", loopback])?;
     assert_eq!(standing(&front, US)?, "blocked");
     front.daemon.ask(&["allow", "add", US])?;
     assert_eq!(standing(&front, US)?, "trusted");
@@ -124,6 +130,90 @@ fn trust_beats_a_block() -> Rigged<()> {
     assert_eq!(front.curl("/public", &[])?.status, 200);
     front.daemon.ask(&["allow", "remove", US])?;
     assert_eq!(front.curl("/public", &[])?.status, 0);
+    Ok(())
+}
+
+#[test]
+fn an_entry_that_would_cut_the_host_off_is_refused_by_name() -> Rigged<()> {
+    let front = Front::open()?;
+    for (entry, told) in [
+        ("127.0.0.53", "127.0.0.53/32 covers 127.0.0.0/8, loopback"),
+        ("::1", "::1/128 covers ::1, loopback"),
+    ] {
+        let refused = front.daemon.ask_refused(&["block", "add", entry])?;
+        assert!(refused.contains(told), "{refused}");
+        assert!(refused.contains("nothing was changed"), "{refused}");
+        assert!(refused.contains("--force"), "{refused}");
+        assert_eq!(standing(&front, entry)?, "unlisted");
+    }
+    // What is forced is what was typed twice, and nothing beside it.
+    let words = [
+        "block",
+        "add",
+        "127.0.0.53",
+        "127.0.0.54",
+        "--force",
+        "127.0.0.53",
+    ];
+    let refused = front.daemon.ask_refused(&words)?;
+    assert!(refused.contains("127.0.0.54/32 covers"), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn an_entry_that_holds_the_operators_own_session_is_refused() -> Rigged<()> {
+    let front = Front::open()?;
+    let words = ["block", "add", "203.0.113.0/24"];
+    let mut command = front.daemon.ask_command(&words);
+    command.env("SSH_CONNECTION", "203.0.113.9 50222 192.0.2.1 22");
+    let printed = output(&mut command)?;
+    let said = String::from_utf8_lossy(&printed.stdout);
+    assert!(!printed.status.success(), "{said}");
+    let told = "203.0.113.0/24 covers 203.0.113.9, where you are logged in from";
+    assert!(said.contains(told), "{said}");
+    assert_eq!(change(&front, &words)?, (1, 0), "without that session");
+    Ok(())
+}
+
+#[test]
+fn a_list_is_cut_around_what_keeps_the_host_reachable_and_says_so() -> Rigged<()> {
+    let front = Front::open()?;
+    let list = front.ground.scratch.path().join("reserved.txt");
+    std::fs::write(&list, "127.0.0.1\n198.51.100.7\n203.0.113.0/24\n")?;
+    let words = ["block", "import", &list.display().to_string()];
+    let mut command = front.daemon.ask_command(&words);
+    command.env("SSH_CONNECTION", "203.0.113.9 50222 192.0.2.1 22");
+    let printed = output(&mut command)?.stdout;
+    let reply: serde_json::Value = serde_json::from_slice(&printed).unwrap_or_default();
+    let cut = |at: usize, key: &str| {
+        reply["cut"][at][key]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert_eq!(
+        [cut(0, "entry"), cut(0, "what")],
+        ["127.0.0.1/32", "loopback"]
+    );
+    assert_eq!(
+        [cut(1, "entry"), cut(1, "around")],
+        ["203.0.113.0/24", "203.0.113.9/32"]
+    );
+    // Eight prefixes hold all of a /24 but one address.
+    assert_eq!(reply["changed"], 9);
+    for (address, expected) in [
+        (US, "unlisted"),
+        ("198.51.100.7", "blocked"),
+        ("203.0.113.8", "blocked"),
+        ("203.0.113.9", "unlisted"),
+        ("203.0.113.10", "blocked"),
+    ] {
+        assert_eq!(standing(&front, address)?, expected, "{address}");
+    }
+    let told = "203.0.113.0/24 of imported around 203.0.113.9, where you are logged in from";
+    front.audited("a note", |line| {
+        line["step"] == "cut_entry" && line["detail"] == told
+    })?;
     Ok(())
 }
 

@@ -18,8 +18,8 @@ use proxy_common::Mode;
 
 pub(crate) use client::{ask, ask_on};
 pub(crate) use protocol::{
-    BadLineReport, InterfaceStatus, LimitReport, ListSize, ReasonStatus, Reply, Request, Status,
-    Tested,
+    BadLineReport, CutReport, InterfaceStatus, LimitReport, ListSize, ReasonStatus, Reply, Request,
+    Status, Tested,
 };
 pub(crate) use server::{Admin, AdminError, bind};
 pub(crate) use trace::LONGEST as LONGEST_TRACE;

@@ -18,6 +18,12 @@ pub(crate) enum Request {
         prefixes: Vec<IpNet>,
         ttl_ms: Option<u64>,
         reason: Option<String>,
+        /// Those to block although they cover what keeps the host reachable.
+        #[serde(default)]
+        force: Vec<IpNet>,
+        /// Where the operator's own session comes from.
+        #[serde(default)]
+        operator: Option<IpAddr>,
     },
     /// Take prefixes off a list.
     Remove { list: String, prefixes: Vec<IpNet> },
@@ -27,6 +33,9 @@ pub(crate) enum Request {
         text: String,
         ttl_ms: Option<u64>,
         reason: Option<String>,
+        /// Where the operator's own session comes from.
+        #[serde(default)]
+        operator: Option<IpAddr>,
     },
     /// Show entries.
     List { list: Option<String>, trusted: bool },
@@ -52,7 +61,13 @@ pub(crate) enum Request {
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub(crate) enum Reply {
     /// A change was made, is in the kernel and on the disk.
-    Changed { changed: usize, unchanged: usize },
+    Changed {
+        changed: usize,
+        unchanged: usize,
+        /// What was left out of an imported file.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        cut: Vec<CutReport>,
+    },
     /// A file was refused; nothing was changed.
     BadLines { lines: Vec<BadLineReport> },
     /// Entries.
@@ -69,6 +84,15 @@ pub(crate) enum Reply {
     TraceEnd { lines: u64, lost: u64 },
     /// The request was refused.
     Error { message: String },
+}
+
+/// An entry of an imported file that was cut around what keeps the host reachable.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CutReport {
+    pub(crate) entry: IpNet,
+    pub(crate) around: IpNet,
+    /// What that is.
+    pub(crate) what: String,
 }
 
 /// A line of an imported file that could not be read.

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::IpAddr,
     os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -19,13 +20,14 @@ use tokio::{
 };
 
 use super::{
-    BadLineReport, InterfaceStatus, LONGEST_LINE, ListSize, ReasonStatus, Reply, Request, Status,
-    Tested, mode_name,
+    BadLineReport, CutReport, InterfaceStatus, LONGEST_LINE, ListSize, ReasonStatus, Reply,
+    Request, Status, Tested, mode_name,
 };
 use crate::{
     feed::{parse_list, parse_prefix},
+    lifeline::{self, Cut, Needed},
     lists::{Addition, ListError, Lists},
-    trail::tell,
+    trail::{note, tell},
 };
 
 /// A peer that asks nothing for this long is let go.
@@ -51,6 +53,8 @@ pub(crate) struct Admin {
     pub(crate) listeners: Vec<String>,
     pub(crate) without_kernel: Option<String>,
     pub(crate) draining: watch::Receiver<bool>,
+    /// What the configuration names and the host must go on reaching.
+    pub(crate) needed: Vec<Needed>,
     /// Held while somebody traces.
     pub(crate) tracing: Mutex<()>,
 }
@@ -159,8 +163,13 @@ impl Admin {
                 prefixes,
                 ttl_ms,
                 reason,
+                force,
+                operator,
             } => {
                 let prefixes = check_prefixes(&prefixes)?;
+                if !trusted {
+                    self.spare_lifelines(&prefixes, &force, operator)?;
+                }
                 let addition = Addition {
                     list: &list,
                     trusted,
@@ -172,7 +181,7 @@ impl Admin {
                 for prefix in &prefixes {
                     self.record("add", &addition, Some(prefix.to_string()), changed, peer);
                 }
-                Ok(changed_of(changed, prefixes.len()))
+                Ok(changed_of(changed, prefixes.len(), Vec::new()))
             }
             Request::Remove { list, prefixes } => {
                 let prefixes = check_prefixes(&prefixes)?;
@@ -187,13 +196,14 @@ impl Admin {
                 for prefix in &prefixes {
                     self.record("remove", &removal, Some(prefix.to_string()), changed, peer);
                 }
-                Ok(changed_of(changed, prefixes.len()))
+                Ok(changed_of(changed, prefixes.len(), Vec::new()))
             }
             Request::Import {
                 list,
                 text,
                 ttl_ms,
                 reason,
+                operator,
             } => {
                 let mut prefixes = match parse_list(&text) {
                     Ok(prefixes) => prefixes,
@@ -210,6 +220,8 @@ impl Admin {
                 };
                 prefixes.sort_unstable();
                 prefixes.dedup();
+                let lifelines = lifeline::observe(operator, &self.needed);
+                let (prefixes, cuts) = lifeline::cut_around(prefixes, &lifelines);
                 let addition = Addition {
                     list: &list,
                     trusted: false,
@@ -219,7 +231,12 @@ impl Admin {
                 };
                 let changed = self.lists.add(&addition)?;
                 self.record("import", &addition, None, changed, peer);
-                Ok(changed_of(changed, prefixes.len()))
+                for cut in &cuts {
+                    let Cut { entry, around } = cut;
+                    let detail = format!("{entry} of {list} around {around}");
+                    note(&self.journal, "cut_entry", &detail);
+                }
+                Ok(changed_of(changed, prefixes.len(), cuts))
             }
             Request::List { list, trusted } => Ok(Reply::Entries {
                 entries: self.lists.entries(list.as_deref(), Some(trusted)),
@@ -251,6 +268,25 @@ impl Admin {
             // Answered line by line, in `welcome`.
             Request::Trace { .. } => Ok(Reply::TraceEnd { lines: 0, lost: 0 }),
         }
+    }
+
+    /// Refuses prefixes that cover what keeps the host reachable, but those that are forced.
+    fn spare_lifelines(
+        &self,
+        prefixes: &[IpNet],
+        force: &[IpNet],
+        operator: Option<IpAddr>,
+    ) -> Result<(), ListError> {
+        let lifelines = lifeline::observe(operator, &self.needed);
+        for prefix in prefixes.iter().filter(|prefix| !force.contains(prefix)) {
+            if let Some(line) = lifeline::covered(prefix, &lifelines) {
+                return Err(ListError::Lifeline {
+                    prefix: *prefix,
+                    line: line.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn record(
@@ -352,9 +388,15 @@ fn bounded_ttl(ttl_ms: u64) -> Duration {
     Duration::from_millis(ttl_ms).min(CENTURY)
 }
 
-fn changed_of(changed: usize, asked: usize) -> Reply {
+fn changed_of(changed: usize, asked: usize, cuts: Vec<Cut>) -> Reply {
+    let report = |Cut { entry, around }| CutReport {
+        entry,
+        around: around.prefix,
+        what: around.what,
+    };
     Reply::Changed {
         changed,
         unchanged: asked.saturating_sub(changed),
+        cut: cuts.into_iter().map(report).collect(),
     }
 }

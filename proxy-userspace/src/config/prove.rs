@@ -22,12 +22,15 @@ use super::{
     value::{in_range, prove_duration, prove_prefix, read_file, reject_repeated},
     written::{self, Written},
 };
+use crate::lifeline::Needed;
 
 /// A configuration that can be run.
 pub(crate) struct Config {
     pub(crate) listeners: Vec<ListenerConfig>,
     pub(crate) issuers: Vec<IssuerConfig>,
     pub(crate) upstreams: Vec<(String, Upstream)>,
+    /// Hosts that upstreams and keys are on.
+    pub(crate) needed: Vec<Needed>,
     pub(crate) routes: RouteTable,
     pub(crate) kernel: Option<KernelConfig>,
     pub(crate) trusted: Vec<IpNet>,
@@ -63,6 +66,19 @@ pub(crate) struct KernelConfig {
     pub(crate) rules: Rules,
 }
 
+/// Hosts that lists must leave in reach. What is no URL has been rejected elsewhere.
+fn needed(written: &Written) -> Vec<Needed> {
+    let upstreams = written.upstream.iter().filter_map(|upstream| {
+        let what = format!("upstream {:?}", upstream.name.as_ref());
+        Needed::of_url(upstream.url.as_ref(), what)
+    });
+    let keys = written.issuer.iter().filter_map(|issuer| {
+        let what = format!("the keys of issuer {:?}", issuer.issuer.as_ref());
+        Needed::of_url(issuer.jwks_url.as_ref()?.as_ref(), what)
+    });
+    upstreams.chain(keys).collect()
+}
+
 /// Proves a configuration; see [`super::load`].
 pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config, Mistakes> {
     let mut prover = Prover::new(file, text);
@@ -78,6 +94,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
         &written.upstream,
         &written.issuer,
     );
+    let needed = needed(&written);
     let kernel = written
         .kernel
         .as_ref()
@@ -92,6 +109,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
         listeners,
         issuers,
         upstreams,
+        needed,
         routes,
         kernel,
         trusted: prefixes(&mut prover, "lists.trusted", &written.lists.trusted),

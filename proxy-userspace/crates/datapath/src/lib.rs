@@ -42,6 +42,7 @@ pub use claim::{Claim, ListId, Standing};
 pub use counters::{Drop, PinnedCounters, ReasonCount, Samples};
 pub use error::{DatapathError, InterfaceOwner};
 pub use host::{Host, boot_ns};
+pub use netlink::{default_gateways, local_addresses};
 pub use object::{embedded_object, is_stub};
 pub use pins::{Pins, detach};
 pub use plan::{Change, Plan};
