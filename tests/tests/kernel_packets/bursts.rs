@@ -31,7 +31,7 @@ pub(crate) const SCENES: &[Scene] = &[
     scene("link-local neighbours have a limit each", link_local),
     scene("an IPv4 source and its v4-mapped form share a limit", mapped_shares),
     scene("ARP and neighbour discovery are never limited", discovery_unlimited),
-    scene("a limit that is switched off lets everything pass, and remembers", switched_off),
+    scene("a limit that is switched off lets everything pass, and begins afresh", switched_off),
 ];
 
 /// Plays with a limit on the packets of sources in force, and lifts it again.
@@ -202,6 +202,6 @@ fn switched_off(kernel: &mut Kernel) -> Result<(), Failure> {
         in_turn(kernel, &[(&frame, Clean), (&frame, Clean)])
     })?;
     limited(kernel, hourly(1), |kernel| {
-        in_turn(kernel, &[(&frame, SourcePackets)])
+        in_turn(kernel, &[(&frame, Clean), (&frame, SourcePackets)])
     })
 }

@@ -342,9 +342,15 @@ fn widened(kernel: &mut Kernel) -> Result<(), Failure> {
         kernel.loaded.datapath.set_rules(&wide)?;
         in_turn(
             kernel,
-            &[(&frame, Clean), (&frame, Clean), (&frame, SourcePackets)],
+            &[
+                (&frame, Clean),
+                (&frame, Clean),
+                (&frame, Clean),
+                (&frame, SourcePackets),
+            ],
         )?;
-        let watching = only(Limit::SourcePackets, hourly(1), Mode::Monitor);
+        // Another mode forgets nothing.
+        let watching = only(Limit::SourcePackets, hourly(3), Mode::Monitor);
         kernel.loaded.datapath.set_rules(&watching)?;
         kernel.loaded.expect_watched(&frame, SourcePackets)
     })

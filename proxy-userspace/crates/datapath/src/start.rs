@@ -8,7 +8,7 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use aya_obj::Object;
-use proxy_common::{Counter, Settings};
+use proxy_common::{Counter, Limit, Settings, abi::RATE_SETS, bucket::WAYS};
 
 use crate::{
     attach::{self, Attachment},
@@ -56,6 +56,7 @@ pub struct Options {
 pub struct Datapath {
     tables: Tables,
     settings: Array<MapData, Settings>,
+    buckets: Array<MapData, [u64; WAYS]>,
     counters: PerCpuArray<MapData, Counter>,
     samples: Option<Samples>,
     attachments: Vec<Attachment>,
@@ -110,6 +111,9 @@ impl Datapath {
         let settings = take("SETTINGS")
             .and_then(Array::try_from)
             .while_trying_to("open the settings")?;
+        let buckets = take("RATE_BUCKETS")
+            .and_then(Array::try_from)
+            .while_trying_to("open the limits' buckets")?;
         let counters = take("COUNTERS")
             .and_then(PerCpuArray::try_from)
             .while_trying_to("open the counters")?;
@@ -138,6 +142,7 @@ impl Datapath {
         let mut datapath = Self {
             tables: Tables::new(lists, template, truth)?,
             settings,
+            buckets,
             counters,
             samples: Some(samples),
             attachments: Vec::new(),
@@ -145,7 +150,12 @@ impl Datapath {
             pins,
             rules,
         };
+        let before = datapath
+            .settings
+            .get(&0, 0)
+            .while_trying_to("read the settings")?;
         datapath.write_settings(hash_key, &rules)?;
+        datapath.forget_other_than(&before)?;
         for candidate in candidates {
             match attach::attach(candidate, program, &datapath.pins) {
                 Ok(attachment) => datapath.attachments.push(attachment),
@@ -189,18 +199,38 @@ impl Datapath {
         &self.rules
     }
 
-    /// Puts other rules in force for the next packet. Buckets keep what they hold.
+    /// Puts other rules in force for the next packet. A limit whose rate or burst changes forgets
+    /// what every source has used up: what lies an hour ahead by a slow rate would hold up newcomers
+    /// for an hour by a fast one.
     ///
     /// # Errors
-    /// [`DatapathError::Kernel`] when the settings can't be read or written.
+    /// [`DatapathError::Kernel`] when the settings or buckets can't be read or written.
     pub fn set_rules(&mut self, rules: &Rules) -> Result<(), DatapathError> {
-        let hash_key = self
+        let before = self
             .settings
             .get(&0, 0)
-            .while_trying_to("read the settings")?
-            .hash_key;
-        self.write_settings(hash_key, rules)?;
+            .while_trying_to("read the settings")?;
+        self.write_settings(before.hash_key, rules)?;
         self.rules = *rules;
+        self.forget_other_than(&before)
+    }
+
+    /// Empties the buckets of limits that are others than in earlier settings.
+    fn forget_other_than(&mut self, before: &Settings) -> Result<(), DatapathError> {
+        let now = self.rules.settings(before.hash_key);
+        for limit in Limit::ALL {
+            let at = limit as usize;
+            // Fresh maps have no settings, and nothing to forget.
+            if before.abi_version == 0 || before.limits[at].gcra == now.limits[at].gcra {
+                continue;
+            }
+            let first = limit as u32 * RATE_SETS;
+            for set in first..first + RATE_SETS {
+                self.buckets
+                    .set(set, [0; WAYS], 0)
+                    .while_trying_to("empty the buckets of a limit")?;
+            }
+        }
         Ok(())
     }
 
