@@ -5,18 +5,21 @@
 //! ```text
 //! lines 0 and 1      header: how the rest is laid out
 //! 65,536 lines       front: two bits for every /24, see `Code`
-//! 16,384 or 65,536   filter: a Bloom filter over the prefixes that front and slots know of
+//! 16,512 or 81,920   filters: what the lists say nothing of mostly ends here
 //! the rest           slots: a hash table of cells by prefix; each prefix lies in one of two buckets
 //! ```
 //!
-//! The filter answers for almost every clean source. What is wholly blocked or trusted ends at the
-//! front; `Code::Closer` leads to the slots, which hold for each of a few prefix lengths what *all*
-//! lists add up to, so the longest match is the whole answer. Prefixes of other lengths are stored
-//! as the two to eight of the next length. Two buckets of four slots bound every look-up (Azar,
+//! The filters answer for almost every clean source. The slots hold for each of a few prefix lengths
+//! what *all* lists add up to, so the longest match is the whole answer; prefixes of other lengths are
+//! stored as the two to eight of the next length. A /24 that is wholly blocked or trusted has no slot,
+//! only a code in the front; `Code::Closer` there says that the slots have the answer. Two buckets of four slots bound every look-up (Azar,
 //! Broder, Karlin, Upfal, "Balanced allocations", 1994); there are no chains and no tombstones.
 //!
 //! The reading half runs in the XDP program, the writing half in the daemon, on the same memory.
-//! Every word is written with one store, in an order that is right after each (see `v4::put`).
+//! Every word is written with one store: first the slot, then the filters that lead to it, then the
+//! length in the header, and after all cells of a change the codes of the front, so that whoever sees
+//! a code sees what it stands for. A reader who found nothing in the slots and then a code that leads
+//! to them asks once more.
 
 mod filter;
 pub mod v4;
@@ -237,7 +240,8 @@ fn add_length<L: LinesMut>(lines: &mut L, index: u32) {
 /// Stores flags and end of a cell so that no reader sees a drop or a pass that neither the old nor
 /// the new cell means: an end before the flag that makes it end a drop, and after one that is
 /// taken away. A reader loads the flags after the end, so that it never puts a new end to old
-/// flags: an end of 0 would make a block of a ban that has ended.
+/// flags: an end of 0 would make a block of a ban that has ended. It has found the key in the slot
+/// before that, so that the end isn't that of another prefix, whose slot it was.
 fn store_cell<L: LinesMut>(
     lines: &mut L,
     line: u32,

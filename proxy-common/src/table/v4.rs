@@ -16,10 +16,19 @@ pub const LENGTHS_HELD: u32 = 5;
 const SHORTEST: u32 = 24;
 const STEP: u32 = 2;
 
-/// 2¹⁷ words, 1 MiB, so that it stays in a core's second-level cache where front and slots don't. A
-/// million hosts fill a third of its bits and let one clean source in thirty through.
+/// Knows hosts by themselves and longer prefixes than a /24 by that. 2¹⁷ words, 1 MiB, so that it
+/// stays in a core's second-level cache where front and slots don't. A million hosts fill a third of
+/// its bits and let one clean source in thirty through.
 const FILTER: Filter = Filter::new(HEADER_LINES + FRONT_LINES, 17);
-pub(super) const BUCKETS: u32 = FILTER.end();
+/// A bit for every /16 in which some /24 is wholly blocked or trusted: 8 KiB. A list of large networks
+/// would fill the filter.
+const NETWORKS: u32 = FILTER.end();
+const NETWORK_LINES: u32 = 1 << 7;
+pub(super) const BUCKETS: u32 = NETWORKS + NETWORK_LINES;
+/// The lengths below 32, as bits of the header's mask.
+const SHORTER: u64 = (1 << (LENGTHS_HELD - 1)) - 1;
+/// Set beside the lengths when any bit of the networks is.
+const UNIFORM_INDEX: u32 = LENGTHS_HELD;
 const SLOTS: usize = 4;
 const KEY_SHIFT: u32 = 24;
 
@@ -55,18 +64,36 @@ pub fn may_hold<L: Lines>(lines: &L, address: u32) -> bool {
         return false;
     };
     let seed = lines.word(header, SEED);
-    let asked = |length| FILTER.may_hold(lines, spread(key(address, length) ^ seed));
-    if asked(32) {
+    let lengths = lines.word(header, LENGTHS);
+    // Hosts always, so that an empty list costs what a long one does.
+    if knows(lines, address, 32, seed) {
         return true;
     }
-    // Not so for hosts: an empty list costs what a long one does.
-    let lengths = lines.word(header, LENGTHS);
-    for index in 0..LENGTHS_HELD - 1 {
-        if lengths & 1 << index != 0 && asked(SHORTEST + STEP * index) {
-            return true;
-        }
+    if lengths & SHORTER != 0 && knows(lines, address, SHORTEST, seed) {
+        return true;
     }
-    false
+    lengths & 1 << UNIFORM_INDEX != 0 && is_in_network(lines, address)
+}
+
+/// Whether the filter knows of cells of this length, or, of all below 32, of any in the /24.
+#[inline(always)]
+fn knows<L: Lines>(lines: &L, address: u32, length: u32, seed: u64) -> bool {
+    FILTER.may_hold(lines, filter_hash(address, length, seed))
+}
+
+#[inline(always)]
+const fn filter_hash(address: u32, length: u32, seed: u64) -> u64 {
+    let length = if length == 32 { 32 } else { SHORTEST };
+    spread(key(address, length) ^ seed)
+}
+
+#[inline(always)]
+fn is_in_network<L: Lines>(lines: &L, address: u32) -> bool {
+    let network = address >> 16;
+    let Some(line) = lines.line(NETWORKS + (network >> 9)) else {
+        return false;
+    };
+    lines.word_at(line, u64::from(network >> 6)) >> (network & 63) & 1 != 0
 }
 
 /// Sets the code of the /24 whose upper 24 bits are `index`.
@@ -74,18 +101,14 @@ pub fn set_code<L: LinesMut>(lines: &mut L, index: u32, code: Code) {
     super::set_code(lines, index, code);
     // Of a /24 that differs within itself, the slots tell the filter.
     if matches!(code, Code::Blocked | Code::Trusted) {
-        announce(lines, key(index << 8, SHORTEST));
+        let network = index >> 8;
+        let (line, word) = (NETWORKS + (network >> 9), (network >> 6 & 7) as usize);
+        if let Some(found) = lines.line(line) {
+            let bits = lines.word(found, word);
+            lines.store(line, word, bits | 1 << (network & 63));
+        }
+        add_length(lines, UNIFORM_INDEX);
     }
-}
-
-/// Lets the filter pass on what is asked of a prefix.
-fn announce<L: LinesMut>(lines: &mut L, key: u64) {
-    let Some(header) = lines.line(0) else {
-        return;
-    };
-    let seed = lines.word(header, SEED);
-    FILTER.add(lines, spread(key ^ seed));
-    add_length(lines, ((key as u32 & 0xff) - SHORTEST) / STEP);
 }
 
 /// What all lists add up to for an address that the filter doesn't know to be unlisted.
@@ -117,16 +140,16 @@ pub(super) fn look_into_slots<L: Lines>(lines: &L, address: u32) -> Option<Cell>
         let index = 31 - lengths.leading_zeros();
         lengths &= !(1 << index);
         let key = key(address, SHORTEST + STEP * index);
-        if !FILTER.may_hold(lines, spread(key ^ seed)) {
+        if !knows(lines, address, SHORTEST + STEP * index, seed) {
             continue;
         }
         for bucket in buckets(key, seed, mask) {
             let line = lines.line(bucket)?;
-            let slot = slot_of(lines, line, key);
+            let (slot, is_there) = slot_of(lines, line, key);
             let until_ns = lines.word_at(line, slot * 2 + 1);
-            // After the end, which may be that of the slot's next cell. See `store_cell`.
+            // Once more, and after the end: see `store_cell`.
             let word = lines.word_at(line, slot * 2);
-            if word >> KEY_SHIFT == key {
+            if is_there && word >> KEY_SHIFT == key {
                 return Some(Cell {
                     flags: word as u8,
                     until_ns,
@@ -137,11 +160,15 @@ pub(super) fn look_into_slots<L: Lines>(lines: &L, address: u32) -> Option<Cell>
     None
 }
 
-/// The slot of a line that holds a key, or any other when none does.
+/// The slot of a line that holds a key, and whether there is one.
 #[inline(always)]
-fn slot_of<L: Lines>(lines: &L, line: L::Line, key: u64) -> u64 {
+fn slot_of<L: Lines>(lines: &L, line: L::Line, key: u64) -> (u64, bool) {
     let holds = |slot: usize| is_zero(lines, lines.word(line, slot * 2) >> KEY_SHIFT ^ key);
-    holds(1) + holds(2) * 2 + holds(3) * 3
+    let [first, second, third, fourth] = [0, 1, 2, 3].map(holds);
+    (
+        second + third * 2 + fourth * 3,
+        first | second | third | fourth != 0,
+    )
 }
 
 /// The prefix of `address` of a length, and that length.
@@ -188,7 +215,9 @@ pub fn put<L: LinesMut>(lines: &mut L, address: u32, length: u32, cell: Cell) ->
     };
     let word = key << KEY_SHIFT | u64::from(cell.flags);
     store_cell(lines, line, (slot * 2, slot * 2 + 1), word, cell);
-    announce(lines, key);
+    let seed = lines.line(0).map_or(0, |header| lines.word(header, SEED));
+    FILTER.add(lines, filter_hash(address, length, seed));
+    add_length(lines, (length - SHORTEST) / STEP);
     Ok(())
 }
 
@@ -206,7 +235,18 @@ fn vacancy<L: Lines>(lines: &L, key: u64) -> Result<(u32, usize), Full> {
     empty(bucket).next().map(|slot| (bucket, slot)).ok_or(Full)
 }
 
-/// Takes the cell of a prefix away; one that isn't there is no error.
+/// The cell of exactly this prefix.
+pub fn cell<L: Lines>(lines: &L, address: u32, length: u32) -> Option<Cell> {
+    let (line, slot) = find(lines, key(address, length))?;
+    let line = lines.line(line)?;
+    Some(Cell {
+        flags: lines.word(line, slot * 2) as u8,
+        until_ns: lines.word(line, slot * 2 + 1),
+    })
+}
+
+/// Takes the cell of a prefix away; one that isn't there is no error. The filter keeps its bits,
+/// which costs whoever shares them a look at the slots until the table is made anew.
 pub fn remove<L: LinesMut>(lines: &mut L, address: u32, length: u32) {
     if let Some((line, slot)) = find(lines, key(address, length)) {
         lines.store(line, slot * 2, 0);

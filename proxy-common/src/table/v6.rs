@@ -82,13 +82,9 @@ pub fn may_hold<L: Lines>(lines: &L, high: u64) -> bool {
         match code(lines, (high >> 40) as u32) {
             Code::Unlisted => return false,
             Code::Blocked | Code::Trusted => return true,
+            // The header once more: the first cell of a short length may have come with this code.
+            Code::Closer if lines.word(header, LENGTHS) as u32 & SHORT != 0 => return true,
             Code::Closer => {}
-        }
-        for (index, length) in [(0, SHORTEST), (1, SHORTEST + STEP)] {
-            let hash = cell_hash(network(high, 0, length).0, 0, length, seed);
-            if held & 1 << index != 0 && FINE.may_hold(lines, hash) {
-                return true;
-            }
         }
     }
     for (level, filter) in LEVELS {
@@ -136,41 +132,45 @@ pub(super) fn look_into_slots<L: Lines>(lines: &L, high: u64, low: u64) -> Optio
             continue;
         }
         for bucket in buckets(hash, mask) {
-            let (first, second) = (lines.line(bucket)?, lines.line(bucket + 1)?);
-            let (mut word, mut until_ns) = (0, 0);
-            for line in [first, second] {
-                let at = slot_of(lines, line, (high, low), length) * SLOT_WORDS as u64;
-                let until_here = lines.word_at(line, at + 3);
-                // After the end: the slot may have begun to be another's. See `store_cell`.
-                let word_here = lines.word_at(line, at + 2);
+            for line in [bucket, bucket + 1] {
+                let line = lines.line(line)?;
+                let (at, is_there) = slot_of(lines, line, (high, low), length);
+                let until_ns = lines.word_at(line, at + 3);
+                // Once more, and after the end: see `store_cell`.
+                let word = lines.word_at(line, at + 2);
                 let differs = (lines.word_at(line, at) ^ high)
                     | (lines.word_at(line, at + 1) ^ low)
-                    | (word_here >> 8 ^ u64::from(length));
-                let mask = is_zero(lines, differs).wrapping_neg();
-                word |= word_here & mask;
-                until_ns |= until_here & mask;
-            }
-            if word != 0 {
-                return Some(Cell {
-                    flags: word as u8,
-                    until_ns,
-                });
+                    | (word >> 8 ^ u64::from(length));
+                if is_there && differs == 0 {
+                    return Some(Cell {
+                        flags: word as u8,
+                        until_ns,
+                    });
+                }
             }
         }
     }
     None
 }
 
-/// The slot of a line that holds a prefix, or any other when none does.
+/// The first word of the slot of a line that holds a prefix, and whether there is one.
 #[inline(always)]
-fn slot_of<L: Lines>(lines: &L, line: L::Line, (high, low): (u64, u64), length: u32) -> u64 {
-    let at = SLOT_WORDS;
-    is_zero(
-        lines,
-        (lines.word(line, at) ^ high)
-            | (lines.word(line, at + 1) ^ low)
-            | (lines.word(line, at + 2) >> 8 ^ u64::from(length)),
-    )
+fn slot_of<L: Lines>(
+    lines: &L,
+    line: L::Line,
+    (high, low): (u64, u64),
+    length: u32,
+) -> (u64, bool) {
+    let holds = |at: usize| {
+        is_zero(
+            lines,
+            (lines.word(line, at) ^ high)
+                | (lines.word(line, at + 1) ^ low)
+                | (lines.word(line, at + 2) >> 8 ^ u64::from(length)),
+        )
+    };
+    let [first, second] = [0, SLOT_WORDS].map(holds);
+    (second * SLOT_WORDS as u64, first | second != 0)
 }
 
 /// The address with all bits after `length` (24 to 128) cleared.
@@ -285,6 +285,17 @@ fn vacancy<L: Lines>(lines: &L, high: u64, low: u64, length: u32) -> Result<(u32
     };
     let bucket = buckets[choose(buckets.map(|bucket| empty(bucket).count())).ok_or(Full)?];
     empty(bucket).next().ok_or(Full)
+}
+
+/// The cell of exactly this prefix.
+pub fn cell<L: Lines>(lines: &L, (high, low): (u64, u64), length: u32) -> Option<Cell> {
+    let (high, low) = network(high, low, length);
+    let (line, at) = find(lines, high, low, length)?;
+    let line = lines.line(line)?;
+    Some(Cell {
+        flags: lines.word(line, at + 2) as u8,
+        until_ns: lines.word(line, at + 3),
+    })
 }
 
 /// Takes the cell of a prefix away; one that isn't there is no error. The filter keeps its bits,

@@ -1,6 +1,7 @@
 //! Tables in plain memory, without a kernel.
 
 mod codes;
+mod order;
 mod torn;
 mod v4;
 mod v6;

@@ -10,9 +10,18 @@ use crate::{
 };
 
 /// Makes stores and remembers them.
-struct Recorder<'a> {
-    memory: &'a mut [Line],
-    stores: Vec<(u32, usize, u64)>,
+pub(super) struct Recorder<'a> {
+    pub(super) memory: &'a mut [Line],
+    pub(super) stores: Vec<(u32, usize, u64)>,
+}
+
+impl<'a> Recorder<'a> {
+    pub(super) fn new(memory: &'a mut [Line]) -> Self {
+        Self {
+            memory,
+            stores: Vec::new(),
+        }
+    }
 }
 
 impl Lines for Recorder<'_> {
@@ -36,15 +45,15 @@ impl LinesMut for Recorder<'_> {
 
 /// Memory of which some words change while it is being read: before load number `at`, as often as
 /// `at` is named, the next store is made.
-struct Changing {
-    before: Vec<Line>,
-    stores: Vec<(u32, usize, u64)>,
-    at: Vec<usize>,
-    state: RefCell<State>,
+pub(super) struct Changing {
+    pub(super) before: Vec<Line>,
+    pub(super) stores: Vec<(u32, usize, u64)>,
+    pub(super) at: Vec<usize>,
+    pub(super) state: RefCell<State>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     loads: usize,
     made: usize,
 }
@@ -97,7 +106,7 @@ fn cells(ended: bool) -> Vec<Option<Cell>> {
     cells
 }
 
-fn drops(cell: Cell) -> bool {
+pub(super) fn drops(cell: Cell) -> bool {
     matches!(cell.listing(|| NOW_NS), Listing::Blocked | Listing::Banned)
 }
 
@@ -137,10 +146,7 @@ fn check(slot: &Slot) {
     for old in cells(true) {
         for new in cells(false) {
             let mut memory = table(slot.lines, 1, 7);
-            let mut recorder = Recorder {
-                memory: &mut memory,
-                stores: Vec::new(),
-            };
+            let mut recorder = Recorder::new(&mut memory);
             (slot.write)(&mut recorder, old);
             let before = recorder.memory.to_vec();
             recorder.stores.clear();

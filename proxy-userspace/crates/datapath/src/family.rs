@@ -31,6 +31,8 @@ pub(crate) trait Family: Copy + Eq + Ord + Hash + Into<IpNet> {
     /// Takes the cell of a prefix of a held length away.
     fn remove<L: LinesMut>(self, lines: &mut L);
 
+    /// The cell of exactly this prefix, of a held length.
+    fn cell<L: LinesMut>(self, lines: &L) -> Option<Cell>;
     /// What a table says of an address as [`Family::bits`] gives it.
     fn look_up<L: LinesMut>(lines: &L, address: u128) -> Cell;
 
@@ -121,6 +123,10 @@ impl Family for Ipv4Net {
         v4::remove(lines, self.network().into(), u32::from(self.length()));
     }
 
+    fn cell<L: LinesMut>(self, lines: &L) -> Option<Cell> {
+        v4::cell(lines, self.network().into(), u32::from(self.length()))
+    }
+
     fn look_up<L: LinesMut>(lines: &L, address: u128) -> Cell {
         v4::look_up(lines, (address >> 96) as u32)
     }
@@ -168,6 +174,10 @@ impl Family for Ipv6Net {
 
     fn remove<L: LinesMut>(self, lines: &mut L) {
         v6::remove(lines, halves(self.bits()), u32::from(self.length()));
+    }
+
+    fn cell<L: LinesMut>(self, lines: &L) -> Option<Cell> {
+        v6::cell(lines, halves(self.bits()), u32::from(self.length()))
     }
 
     fn look_up<L: LinesMut>(lines: &L, address: u128) -> Cell {

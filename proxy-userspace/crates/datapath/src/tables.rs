@@ -32,6 +32,8 @@ pub struct Tables {
     template: Template,
     v4: MappedArray,
     v6: MappedArray,
+    /// Something was written since the kernel last waited for its packets.
+    unsettled: bool,
     /// A change was refused half-way: the tables may not say what the truth does.
     in_doubt: bool,
 }
@@ -53,6 +55,7 @@ impl Tables {
             template,
             v4,
             v6,
+            unsettled: false,
             in_doubt: false,
         })
     }
@@ -76,6 +79,7 @@ impl Tables {
         self.v4 = v4;
         put_in_force::<Ipv6Net>(&mut self.lists, &v6)?;
         self.v6 = v6;
+        self.unsettled = false;
         self.in_doubt = false;
         Ok(())
     }
@@ -88,23 +92,50 @@ impl Tables {
         if plan.is_rebuild() || self.in_doubt {
             return self.load(truth);
         }
-        let mut added = false;
-        let mut settled = false;
-        for change in plan.changes() {
-            // A packet may have read a code that led to a cell which goes away now, because
-            // another answer has taken its place: it must have found one of the two first.
-            if matches!(change, Change::Remove(_)) && added && !settled {
-                self.in_doubt = true;
-                self.await_packets()?;
-                self.in_doubt = false;
-                settled = true;
+        let (taking, giving): (Vec<Change>, Vec<Change>) =
+            plan.changes().iter().partition(|change| self.takes(change));
+        for change in giving {
+            self.unsettled = true;
+            if self.write(change).is_err() {
+                return self.load(truth);
             }
-            added |= !matches!(change, Change::Remove(_));
-            if self.write(*change).is_err() {
+        }
+        // A packet that looks the tables up now may have passed by what was just added, or by what
+        // the changes before added: it must be done before the other answer goes.
+        if !taking.is_empty() && self.unsettled {
+            self.in_doubt = true;
+            self.await_packets()?;
+            self.in_doubt = false;
+            self.unsettled = false;
+        }
+        for change in taking {
+            self.unsettled |= !matches!(change, Change::Remove(_));
+            if self.write(change).is_err() {
                 return self.load(truth);
             }
         }
         Ok(())
+    }
+
+    /// Whether a change takes something away: a cell, or what a cell says.
+    fn takes(&self, change: &Change) -> bool {
+        let (prefix, after) = match change {
+            Change::Code(..) => return false,
+            Change::Remove(_) => return true,
+            Change::Put(prefix, after) => (prefix, after),
+        };
+        let before = match prefix {
+            IpNet::V4(slot) => slot.cell(&self.v4),
+            IpNet::V6(slot) => slot.cell(&self.v6),
+        };
+        before.is_some_and(|before| {
+            let ends_sooner = match (before.until_ns, after.until_ns) {
+                (_, 0) => false,
+                (0, _) => true,
+                (before, after) => after < before,
+            };
+            before.flags & !after.flags != 0 || after.flags & Cell::TRUSTED != 0 || ends_sooner
+        })
     }
 
     /// Returns when every packet that was under judgement has its verdict. A write to a map of maps
@@ -177,10 +208,10 @@ fn differences<P: Family>(
         return Ok(wrong);
     }
     // All is there; whether the filter and the header lead to it is seen by asking.
-    let lost = |(prefix, _): &(P, _)| {
-        P::look_up(found, prefix.bits()) != P::look_up(wanted, prefix.bits())
-    };
-    Ok(prefixes.iter().filter(lost).count())
+    let lost = |prefix: &P| P::look_up(found, prefix.bits()) != P::look_up(wanted, prefix.bits());
+    let listed = prefixes.iter().map(|(prefix, _)| prefix);
+    let held = P::cells(wanted).map(|(prefix, _)| prefix);
+    Ok(listed.chain(held).filter(lost).count())
 }
 
 fn put_in_force<P: Family>(
