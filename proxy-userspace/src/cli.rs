@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::{
     admin::{DEFAULT_SOCKET, LONGEST_TRACE},
-    feed::parse_prefix,
+    feed::{Format, parse_prefix},
     lists,
 };
 
@@ -112,19 +112,19 @@ pub(crate) enum Block {
         #[command(flatten)]
         daemon: Daemon,
     },
-    /// Put a file of addresses and CIDRs on a list: all of it, or nothing
-    Import {
-        /// One address or CIDR a line, or IPsum's form; - for standard input
-        file: PathBuf,
-        /// List to put it on
-        #[arg(long, default_value = "imported")]
-        list: String,
-        /// For how long; for good without it
-        #[arg(long, value_parser = parse_ttl)]
-        ttl: Option<Duration>,
-        /// Why, for those who look later
+    /// Put what a file holds on a list: all of it, or nothing
+    Import(Import),
+    /// Print lists in a format that others read
+    Export {
+        /// Only this list; all lists of blocked prefixes without it
         #[arg(long)]
-        reason: Option<String>,
+        list: Option<String>,
+        /// The format
+        #[arg(long, value_enum, default_value_t = Format::Plain)]
+        format: Format,
+        /// File to write; standard output without it
+        #[arg(long)]
+        output: Option<PathBuf>,
         #[command(flatten)]
         daemon: Daemon,
     },
@@ -135,6 +135,39 @@ pub(crate) enum Block {
         #[command(flatten)]
         daemon: Daemon,
     },
+}
+
+/// A file, how to read it, and where to put what it holds.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The file, gzip or not; - for standard input
+    pub(crate) file: PathBuf,
+    /// Its format; found from the content without it
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// Column of csv, by name or number from 1, or member of json that holds the address
+    #[arg(long)]
+    pub(crate) field: Option<String>,
+    /// Leave out entries with a lower score or none; formats without scores keep all
+    #[arg(long)]
+    pub(crate) min_score: Option<u64>,
+    /// Leave out up to this many bad lines; one more, and nothing is changed
+    #[arg(long, default_value_t = 0)]
+    pub(crate) max_bad_lines: usize,
+    /// Change nothing; say how many entries would be added, changed or stay
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// List to put it on
+    #[arg(long, default_value = "imported")]
+    pub(crate) list: String,
+    /// For how long, of entries without a time of their own; for good without it
+    #[arg(long, value_parser = parse_ttl)]
+    pub(crate) ttl: Option<Duration>,
+    /// Why, for those who look later
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
 }
 
 #[derive(Debug, Subcommand)]

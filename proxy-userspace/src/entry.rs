@@ -59,14 +59,20 @@ impl Names {
         ListId::try_from(index).ok()
     }
 
+    /// The list of this name, if there is one. One of the other kind is an error.
+    pub(crate) fn find_kind(&self, name: &str, trusted: bool) -> Result<Option<ListId>, ListError> {
+        let found = self.find(name);
+        if found.is_some_and(|id| self.lists[usize::from(id)].1 != trusted) {
+            return Err(ListError::OtherKind {
+                list: name.to_owned(),
+                trusted: !trusted,
+            });
+        }
+        Ok(found)
+    }
+
     pub(crate) fn find_or_add(&mut self, name: &str, trusted: bool) -> Result<ListId, ListError> {
-        if let Some(id) = self.find(name) {
-            if self.lists[usize::from(id)].1 != trusted {
-                return Err(ListError::OtherKind {
-                    list: name.to_owned(),
-                    trusted: !trusted,
-                });
-            }
+        if let Some(id) = self.find_kind(name, trusted)? {
             return Ok(id);
         }
         let id = ListId::try_from(self.lists.len()).map_err(|_| ListError::TooMany)?;

@@ -171,13 +171,16 @@ fn overlap(one: &IpNet, other: &IpNet) -> bool {
     one.contains(other) || other.contains(one)
 }
 
-/// Entries without the lifelines in them, and what was cut out.
-pub(crate) fn cut_around(entries: Vec<IpNet>, lifelines: &[Lifeline]) -> (Vec<IpNet>, Vec<Cut>) {
+/// Entries, and what goes with them, without the lifelines in them, and what was cut out.
+pub(crate) fn cut_around<T: Copy>(
+    entries: Vec<(IpNet, T)>,
+    lifelines: &[Lifeline],
+) -> (Vec<(IpNet, T)>, Vec<Cut>) {
     let mut kept = Vec::with_capacity(entries.len());
     let mut cuts = Vec::new();
-    for entry in entries {
+    for (entry, with) in entries {
         if covered(&entry, lifelines).is_none() {
-            kept.push(entry);
+            kept.push((entry, with));
             continue;
         }
         let mut pieces = vec![entry];
@@ -194,7 +197,7 @@ pub(crate) fn cut_around(entries: Vec<IpNet>, lifelines: &[Lifeline]) -> (Vec<Ip
                 .flat_map(|piece| without(piece, line.prefix))
                 .collect();
         }
-        kept.extend(pieces);
+        kept.extend(pieces.into_iter().map(|piece| (piece, with)));
     }
     (kept, cuts)
 }
@@ -309,22 +312,28 @@ mod tests {
             line("192.0.2.1/32", "gateway"),
             line("192.0.2.64/26", "office"),
         ];
-        let (kept, cuts) = cut_around(vec![net("192.0.2.0/24"), net("198.51.100.7/32")], &lines);
+        let (kept, cuts) = cut_around(
+            vec![(net("192.0.2.0/24"), 1), (net("198.51.100.7/32"), 2)],
+            &lines,
+        );
         let names: Vec<_> = cuts.iter().map(|cut| cut.around.what.as_str()).collect();
         assert_eq!(names, ["gateway", "office"]);
         for host in 0..=255_u8 {
             let address = IpNet::from(IpAddr::from([192, 0, 2, host]));
-            let is_kept = kept.iter().any(|prefix| prefix.contains(&address));
+            let is_kept = kept.iter().any(|(prefix, _)| prefix.contains(&address));
             assert_eq!(is_kept, host != 1 && !(64..128).contains(&host), "{host}");
         }
-        assert!(kept.contains(&net("198.51.100.7/32")));
+        assert!(kept.contains(&(net("198.51.100.7/32"), 2)));
         assert_eq!(kept.len(), 8);
     }
 
     #[test]
     fn an_entry_inside_a_lifeline_is_gone() {
         let lines = [line("127.0.0.0/8", "loopback"), line("::1/128", "loopback")];
-        let (kept, cuts) = cut_around(vec![net("127.0.0.53/32"), net("::1/128")], &lines);
+        let (kept, cuts) = cut_around(
+            vec![(net("127.0.0.53/32"), ()), (net("::1/128"), ())],
+            &lines,
+        );
         assert_eq!((kept.len(), cuts.len()), (0, 2));
     }
 

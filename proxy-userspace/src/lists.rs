@@ -62,9 +62,18 @@ pub(crate) enum ListError {
 pub(crate) struct Addition<'a> {
     pub(crate) list: &'a str,
     pub(crate) trusted: bool,
-    pub(crate) prefixes: &'a [IpNet],
-    pub(crate) ttl: Option<Duration>,
+    /// Each prefix once, and for how long; for good where it is `None`.
+    pub(crate) entries: &'a [(IpNet, Option<Duration>)],
     pub(crate) reason: Option<String>,
+}
+
+/// What an addition would do.
+#[derive(Debug, Default)]
+pub(crate) struct Preview {
+    pub(crate) added: usize,
+    /// There are entries, and they would come out different.
+    pub(crate) changed: usize,
+    pub(crate) unchanged: usize,
 }
 
 /// A list as the status shows it.
@@ -161,26 +170,13 @@ impl Lists {
     pub(crate) fn add(&self, addition: &Addition<'_>) -> Result<usize, ListError> {
         let mut writer = self.writer();
         let clock = Clock::now();
-        let Addition {
-            list: name,
-            trusted,
-            prefixes,
-            ttl,
-            reason,
-        } = addition;
-        refuse_configured(name)?;
-        let list = writer.names.find_or_add(name, *trusted)?;
-        let ending = ttl.map(|ttl| Ending::after(ttl, &clock));
-        let fresh = Stored {
-            trusted: *trusted,
-            added_ms: clock.unix_ms,
-            ending: ending.clone(),
-            reason: reason.clone(),
-        };
+        refuse_configured(addition.list)?;
+        let list = writer.names.find_or_add(addition.list, addition.trusted)?;
         let mut edits = Vec::new();
         let mut undo = Vec::new();
-        for prefix in prefixes.iter().copied() {
+        for (prefix, ttl) in addition.entries.iter().copied() {
             let before = writer.entries.get(&(list, prefix)).cloned();
+            let fresh = fresh(addition, ttl, &clock);
             let after = extended(before.as_ref(), &fresh, &clock);
             if before.as_ref() != Some(&after) {
                 edits.push((prefix, Some(after)));
@@ -189,6 +185,25 @@ impl Lists {
         }
         self.edit(&mut writer, list, &edits, &undo, &clock)?;
         Ok(edits.len())
+    }
+
+    /// What `add` would do now; nothing is changed.
+    pub(crate) fn preview(&self, addition: &Addition<'_>) -> Result<Preview, ListError> {
+        let writer = self.writer();
+        let clock = Clock::now();
+        refuse_configured(addition.list)?;
+        let list = writer.names.find_kind(addition.list, addition.trusted)?;
+        let mut preview = Preview::default();
+        for (prefix, ttl) in addition.entries.iter().copied() {
+            let before = list.and_then(|list| writer.entries.get(&(list, prefix)));
+            let after = extended(before, &fresh(addition, ttl, &clock), &clock);
+            match before {
+                None => preview.added += 1,
+                Some(before) if *before == after => preview.unchanged += 1,
+                Some(_) => preview.changed += 1,
+            }
+        }
+        Ok(preview)
     }
 
     /// Takes prefixes off a list; returns how many entries there were.
@@ -410,6 +425,15 @@ impl SourceGate for Lists {
             Standing::Blocked => Err(SourceRefusal::Blocked),
             Standing::Banned { .. } => Err(SourceRefusal::Banned),
         }
+    }
+}
+
+fn fresh(addition: &Addition<'_>, ttl: Option<Duration>, clock: &Clock) -> Stored {
+    Stored {
+        trusted: addition.trusted,
+        added_ms: clock.unix_ms,
+        ending: ttl.map(|ttl| Ending::after(ttl, clock)),
+        reason: addition.reason.clone(),
     }
 }
 

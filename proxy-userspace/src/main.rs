@@ -4,10 +4,11 @@
 //! cli, render   what people type and read
 //! config        the configuration, as written and as proven
 //! admin         the socket between command line and daemon
-//! feed          reading lists
+//! feed          the formats of lists
 //! lists, entry, state  the lists at run time, one entry, and all of it on disk
 //! run           the daemon: composition, start, stop
 //! watch         the daemon's standing jobs
+//! transfer      lists from and to files
 //! trail         telling the audit trail
 //! ```
 
@@ -22,14 +23,13 @@ mod render;
 mod run;
 mod state;
 mod trail;
+mod transfer;
 mod watch;
 
 use std::{
     error::Error,
-    fs,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     net::IpAddr,
-    path::Path,
     process::ExitCode,
     time::Duration,
 };
@@ -147,22 +147,13 @@ fn act_on_block(block: Block) -> Result<ExitCode, Box<dyn Error>> {
             let trusted = false;
             tell(&daemon, &Request::List { list, trusted })
         }
-        Block::Import {
-            file,
+        Block::Import(wish) => transfer::import(wish),
+        Block::Export {
             list,
-            ttl,
-            reason,
+            format,
+            output,
             daemon,
-        } => {
-            let request = Request::Import {
-                list,
-                text: read_list(&file)?,
-                ttl_ms: ttl.map(millis),
-                reason,
-                operator: operator(),
-            };
-            tell(&daemon, &request)
-        }
+        } => transfer::export(&daemon, list, format, output.as_deref()),
         Block::Test { address, daemon } => tell(&daemon, &Request::Test { address }),
     }
 }
@@ -242,17 +233,6 @@ fn trace(daemon: &Daemon, target: IpNet, length: Duration) -> Result<ExitCode, B
     outcome
 }
 
-fn read_list(file: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    let read = if file == Path::new("-") {
-        io::stdin().read_to_end(&mut bytes)
-    } else {
-        fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
-    };
-    read.map_err(|error| format!("can't read {}: {error}", file.display()))?;
-    String::from_utf8(bytes).map_err(|error| format!("{} is no text: {error}", file.display()))
-}
-
 /// The peer of the SSH session that this command runs in (`SSH_CONNECTION`, ssh(1)).
 fn operator() -> Option<IpAddr> {
     let connection = std::env::var("SSH_CONNECTION").ok()?;
@@ -285,6 +265,17 @@ fn show(output: Output, reply: Reply) -> Result<ExitCode, Box<dyn Error>> {
             cut,
         } => {
             print(&format!("{changed} changed, {unchanged} as they were\n"))?;
+            eprint!("{}", render::cuts(&cut));
+        }
+        Reply::Planned {
+            added,
+            changed,
+            unchanged,
+            cut,
+        } => {
+            print(&format!(
+                "nothing was changed; {added} would be added, {changed} changed, {unchanged} stay as they are\n"
+            ))?;
             eprint!("{}", render::cuts(&cut));
         }
         Reply::BadLines { lines } => eprint!("{}", render::bad_lines(&lines)),

@@ -15,7 +15,8 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-fn rfc3339_ms(ms: u64) -> String {
+/// A point in time, given in milliseconds since the epoch.
+pub(crate) fn rfc3339_ms(ms: u64) -> String {
     UNIX_EPOCH
         .checked_add(Duration::from_millis(ms))
         .map_or_else(|| "never".to_owned(), rfc3339)
@@ -57,11 +58,7 @@ fn entry_line(entry: &Entry) -> String {
 }
 
 pub(crate) fn bad_lines(lines: &[BadLineReport]) -> String {
-    let mut text = String::new();
-    for line in lines {
-        let content = line.text.escape_debug();
-        let _ = writeln!(text, "line {}: {content}: {}", line.number, line.problem);
-    }
+    let mut text = each_bad_line(lines);
     let _ = writeln!(
         text,
         "{} bad lines; nothing was changed. Mend or remove them and import again.",
@@ -85,6 +82,22 @@ pub(crate) fn cuts(cuts: &[CutReport]) -> String {
     }
     if let Some(more) = cuts.len().checked_sub(CUTS_TOLD).filter(|more| *more > 0) {
         let _ = writeln!(text, "and {more} more; the audit trail has them all");
+    }
+    text
+}
+
+/// Of a list that was taken all the same.
+pub(crate) fn left_out(lines: &[BadLineReport]) -> String {
+    let mut text = each_bad_line(lines);
+    let _ = writeln!(text, "{} bad lines were left out", lines.len());
+    text
+}
+
+fn each_bad_line(lines: &[BadLineReport]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let content = line.text.escape_debug();
+        let _ = writeln!(text, "line {}: {content}: {}", line.number, line.problem);
     }
     text
 }

@@ -22,6 +22,10 @@ pub(crate) enum ClientError {
     Broken(#[from] io::Error),
     #[error("the daemon's answer can't be read: {0}; is it of another version?")]
     Unreadable(#[from] serde_json::Error),
+    #[error(
+        "the request is longer than {LONGEST_LINE} bytes, the most that the daemon reads; import the file in parts"
+    )]
+    TooLong,
 }
 
 /// Asks the daemon one thing.
@@ -41,6 +45,11 @@ pub(crate) fn ask_on(
     request: &Request,
     mut more: impl FnMut(Reply) -> bool,
 ) -> Result<(), ClientError> {
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    if u64::try_from(line.len()).is_ok_and(|length| length > LONGEST_LINE) {
+        return Err(ClientError::TooLong);
+    }
     let mut stream = UnixStream::connect(path).map_err(|source| {
         let path = path.to_path_buf();
         if source.kind() == io::ErrorKind::PermissionDenied {
@@ -49,8 +58,6 @@ pub(crate) fn ask_on(
             ClientError::NotRunning { path, source }
         }
     })?;
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
     match stream.write_all(&line) {
         // A daemon that refuses this user answers without hearing the question.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}

@@ -28,7 +28,7 @@ pub(crate) use trace::LONGEST as LONGEST_TRACE;
 pub(crate) const DEFAULT_SOCKET: &str = "/run/portcullis/admin.sock";
 
 /// Longest line either end reads: a list of a million entries and room to spare.
-const LONGEST_LINE: u64 = 64 * 1024 * 1024;
+pub(crate) const LONGEST_LINE: u64 = 64 * 1024 * 1024;
 
 /// `enforce` or `monitor`, in replies.
 fn mode_name(mode: Mode) -> &'static str {

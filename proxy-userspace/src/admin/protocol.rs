@@ -27,15 +27,20 @@ pub(crate) enum Request {
     },
     /// Take prefixes off a list.
     Remove { list: String, prefixes: Vec<IpNet> },
-    /// Put a whole file on a list: all of it or nothing.
+    /// Put what a file holds on a list: all of it or nothing.
     Import {
         list: String,
-        text: String,
+        /// For as long as `ttl_ms` says.
+        prefixes: Vec<IpNet>,
+        /// With the milliseconds that the file gives each of them.
+        timed: Vec<(IpNet, u64)>,
         ttl_ms: Option<u64>,
         reason: Option<String>,
         /// Where the operator's own session comes from.
         #[serde(default)]
         operator: Option<IpAddr>,
+        /// Only say what would come of it.
+        dry_run: bool,
     },
     /// Show entries.
     List { list: Option<String>, trusted: bool },
@@ -65,6 +70,15 @@ pub(crate) enum Reply {
         changed: usize,
         unchanged: usize,
         /// What was left out of an imported file.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        cut: Vec<CutReport>,
+    },
+    /// What an import would do; nothing was changed.
+    Planned {
+        added: usize,
+        changed: usize,
+        unchanged: usize,
+        /// What would be left out.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         cut: Vec<CutReport>,
     },

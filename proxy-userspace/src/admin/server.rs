@@ -1,6 +1,7 @@
 //! The daemon's end of the admin socket.
 
 use std::{
+    cmp::Reverse,
     fs, io,
     net::IpAddr,
     os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
@@ -20,13 +21,13 @@ use tokio::{
 };
 
 use super::{
-    BadLineReport, CutReport, InterfaceStatus, LONGEST_LINE, ListSize, ReasonStatus, Reply,
-    Request, Status, Tested, mode_name,
+    CutReport, InterfaceStatus, LONGEST_LINE, ListSize, ReasonStatus, Reply, Request, Status,
+    Tested, mode_name,
 };
 use crate::{
-    feed::{parse_list, parse_prefix},
+    feed::parse_prefix,
     lifeline::{self, Cut, Needed},
-    lists::{Addition, ListError, Lists},
+    lists::{Addition, ListError, Lists, Preview},
     trail::{note, tell},
 };
 
@@ -57,6 +58,15 @@ pub(crate) struct Admin {
     pub(crate) needed: Vec<Needed>,
     /// Held while somebody traces.
     pub(crate) tracing: Mutex<()>,
+}
+
+/// A change of a list, for the audit trail.
+struct Change<'a> {
+    action: &'a str,
+    list: &'a str,
+    ttl: Option<Duration>,
+    reason: Option<&'a str>,
+    changed: usize,
 }
 
 /// Makes the socket, for its owner's eyes only unless other users are allowed.
@@ -170,73 +180,78 @@ impl Admin {
                 if !trusted {
                     self.spare_lifelines(&prefixes, &force, operator)?;
                 }
+                let ttl = ttl_ms.map(bounded_ttl);
+                let entries: Vec<_> = prefixes.iter().map(|prefix| (*prefix, ttl)).collect();
                 let addition = Addition {
                     list: &list,
                     trusted,
-                    prefixes: &prefixes,
-                    ttl: ttl_ms.map(bounded_ttl),
+                    entries: &entries,
                     reason,
                 };
                 let changed = self.lists.add(&addition)?;
+                let change = Change {
+                    action: "add",
+                    list: &list,
+                    ttl,
+                    reason: addition.reason.as_deref(),
+                    changed,
+                };
                 for prefix in &prefixes {
-                    self.record("add", &addition, Some(prefix.to_string()), changed, peer);
+                    self.record(&change, Some(prefix), peer);
                 }
                 Ok(changed_of(changed, prefixes.len(), Vec::new()))
             }
             Request::Remove { list, prefixes } => {
                 let prefixes = check_prefixes(&prefixes)?;
-                let changed = self.lists.remove(&list, &prefixes)?;
-                let removal = Addition {
+                let change = Change {
+                    action: "remove",
                     list: &list,
-                    trusted: false,
-                    prefixes: &prefixes,
                     ttl: None,
                     reason: None,
+                    changed: self.lists.remove(&list, &prefixes)?,
                 };
                 for prefix in &prefixes {
-                    self.record("remove", &removal, Some(prefix.to_string()), changed, peer);
+                    self.record(&change, Some(prefix), peer);
                 }
-                Ok(changed_of(changed, prefixes.len(), Vec::new()))
+                Ok(changed_of(change.changed, prefixes.len(), Vec::new()))
             }
             Request::Import {
                 list,
-                text,
+                prefixes,
+                timed,
                 ttl_ms,
                 reason,
                 operator,
+                dry_run,
             } => {
-                let mut prefixes = match parse_list(&text) {
-                    Ok(prefixes) => prefixes,
-                    Err(bad) => {
-                        let lines = bad.into_iter().map(|line| BadLineReport {
-                            number: line.number,
-                            text: line.text,
-                            problem: line.problem,
-                        });
-                        return Ok(Reply::BadLines {
-                            lines: lines.collect(),
-                        });
-                    }
-                };
-                prefixes.sort_unstable();
-                prefixes.dedup();
+                let ttl = ttl_ms.map(bounded_ttl);
                 let lifelines = lifeline::observe(operator, &self.needed);
-                let (prefixes, cuts) = lifeline::cut_around(prefixes, &lifelines);
+                let (entries, cuts) =
+                    lifeline::cut_around(imported(&prefixes, &timed, ttl)?, &lifelines);
                 let addition = Addition {
                     list: &list,
                     trusted: false,
-                    prefixes: &prefixes,
-                    ttl: ttl_ms.map(bounded_ttl),
+                    entries: &entries,
                     reason,
                 };
+                if dry_run {
+                    let preview = self.lists.preview(&addition)?;
+                    return Ok(planned(preview, cuts));
+                }
                 let changed = self.lists.add(&addition)?;
-                self.record("import", &addition, None, changed, peer);
-                for cut in &cuts {
-                    let Cut { entry, around } = cut;
+                let change = Change {
+                    action: "import",
+                    list: &list,
+                    ttl,
+                    reason: addition.reason.as_deref(),
+                    changed,
+                };
+                self.record(&change, None, peer);
+                for Cut { entry, around } in &cuts {
                     let detail = format!("{entry} of {list} around {around}");
                     note(&self.journal, "cut_entry", &detail);
                 }
-                Ok(changed_of(changed, prefixes.len(), cuts))
+                Ok(changed_of(changed, addition.entries.len(), cuts))
             }
             Request::List { list, trusted } => Ok(Reply::Entries {
                 entries: self.lists.entries(list.as_deref(), Some(trusted)),
@@ -289,24 +304,17 @@ impl Admin {
         Ok(())
     }
 
-    fn record(
-        &self,
-        action: &str,
-        addition: &Addition<'_>,
-        prefix: Option<String>,
-        changed: usize,
-        peer: &UCred,
-    ) {
-        let until = addition
+    fn record(&self, change: &Change<'_>, prefix: Option<&IpNet>, peer: &UCred) {
+        let until = change
             .ttl
             .and_then(|ttl| std::time::SystemTime::now().checked_add(ttl));
         let record = ListRecord {
-            action: action.to_owned(),
-            list: addition.list.to_owned(),
-            prefix,
-            changed,
+            action: change.action.to_owned(),
+            list: change.list.to_owned(),
+            prefix: prefix.map(ToString::to_string),
+            changed: change.changed,
             until: until.map(crate::render::rfc3339),
-            reason: addition.reason.clone(),
+            reason: change.reason.map(str::to_owned),
             by_uid: Some(peer.uid()),
             by_pid: peer.pid(),
         };
@@ -382,21 +390,53 @@ fn check_prefixes(prefixes: &[IpNet]) -> Result<Vec<IpNet>, ListError> {
         .collect()
 }
 
+/// Each prefix of an import once. Of two with different times, the longer one counts.
+fn imported(
+    prefixes: &[IpNet],
+    timed: &[(IpNet, u64)],
+    ttl: Option<Duration>,
+) -> Result<Vec<(IpNet, Option<Duration>)>, ListError> {
+    let (with_time, times): (Vec<IpNet>, Vec<u64>) = timed.iter().copied().unzip();
+    let times = times.into_iter().map(|ms| Some(bounded_ttl(ms)));
+    let mut entries: Vec<_> = check_prefixes(prefixes)?
+        .into_iter()
+        .map(|prefix| (prefix, ttl))
+        .chain(check_prefixes(&with_time)?.into_iter().zip(times))
+        .collect();
+    let time = |ttl: Option<Duration>| ttl.unwrap_or(Duration::MAX);
+    entries.sort_unstable_by_key(|(prefix, ttl)| (*prefix, Reverse(time(*ttl))));
+    entries.dedup_by_key(|(prefix, _)| *prefix);
+    Ok(entries)
+}
+
 /// A ban of a century is for good, and its end can still be written down (RFC 3339 ends in 9999).
 fn bounded_ttl(ttl_ms: u64) -> Duration {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
     Duration::from_millis(ttl_ms).min(CENTURY)
 }
 
-fn changed_of(changed: usize, asked: usize, cuts: Vec<Cut>) -> Reply {
+fn planned(preview: Preview, cuts: Vec<Cut>) -> Reply {
+    Reply::Planned {
+        added: preview.added,
+        changed: preview.changed,
+        unchanged: preview.unchanged,
+        cut: reported(cuts),
+    }
+}
+
+fn reported(cuts: Vec<Cut>) -> Vec<CutReport> {
     let report = |Cut { entry, around }| CutReport {
         entry,
         around: around.prefix,
         what: around.what,
     };
+    cuts.into_iter().map(report).collect()
+}
+
+fn changed_of(changed: usize, asked: usize, cuts: Vec<Cut>) -> Reply {
     Reply::Changed {
         changed,
         unchanged: asked.saturating_sub(changed),
-        cut: cuts.into_iter().map(report).collect(),
+        cut: reported(cuts),
     }
 }

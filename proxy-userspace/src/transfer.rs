@@ -1,0 +1,148 @@
+//! Lists from files to the daemon, and from the daemon to files. Files are read here, so that
+//! what others wrote is parsed by a command and not by the daemon.
+
+use std::{
+    error::Error,
+    fs,
+    io::{self, Read as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use serde_json::json;
+
+use crate::{
+    admin::{BadLineReport, LONGEST_LINE, Reply, Request, ask},
+    cli::{Daemon, Import},
+    feed::{BadLine, FeedError, Format, Reading, read, unpack, write},
+    millis, operator, print, render, show,
+};
+
+/// Reads a file and puts what it holds on a list, or says what would come of that.
+pub(crate) fn import(wish: Import) -> Result<ExitCode, Box<dyn Error>> {
+    let name = wish.file.display().to_string();
+    let text = read_file(&wish.file)?;
+    let reading = Reading {
+        format: wish.format,
+        field: wish.field,
+        min_score: wish.min_score,
+        max_bad_lines: wish.max_bad_lines,
+    };
+    let feed = match read(&text, &reading) {
+        Ok(feed) => feed,
+        Err(FeedError::BadLines(bad)) => {
+            let lines = reports(bad);
+            return show(wish.daemon.output, Reply::BadLines { lines });
+        }
+        Err(error) => return Err(format!("{name}: {error}").into()),
+    };
+    let timed = feed.entries.iter().filter_map(|entry| {
+        let left = entry.left?;
+        Some((entry.prefix, millis(left)))
+    });
+    let for_ttl = feed.entries.iter().filter(|entry| entry.left.is_none());
+    let request = Request::Import {
+        list: wish.list,
+        timed: timed.collect(),
+        prefixes: for_ttl.map(|entry| entry.prefix).collect(),
+        ttl_ms: wish.ttl.map(millis),
+        reason: wish.reason,
+        operator: operator(),
+        dry_run: wish.dry_run,
+    };
+    let reply = ask(&wish.daemon.socket, &request)?;
+    let bad = reports(feed.bad);
+    if !wish.daemon.output.json {
+        if !bad.is_empty() {
+            eprint!("{}", render::left_out(&bad));
+        }
+        if feed.below_score > 0 {
+            let left_out = feed.below_score;
+            eprintln!("{left_out} entries were left out for their score");
+        } else if wish.min_score.is_some() && feed.entries.iter().all(|it| it.score.is_none()) {
+            let format = feed.format;
+            eprintln!("{format} gives no scores, so --min-score left nothing out");
+        }
+        return show(wish.daemon.output, reply);
+    }
+    if matches!(reply, Reply::Error { .. }) {
+        return show(wish.daemon.output, reply);
+    }
+    let mut told = serde_json::to_value(&reply)?;
+    if let Some(told) = told.as_object_mut() {
+        told.insert("format".to_owned(), json!(feed.format.name()));
+        told.insert("below_score".to_owned(), json!(feed.below_score));
+        told.insert("bad_lines".to_owned(), serde_json::to_value(&bad)?);
+    }
+    print(&format!("{told}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes lists of blocked prefixes as others read them.
+pub(crate) fn export(
+    daemon: &Daemon,
+    list: Option<String>,
+    format: Format,
+    file: Option<&Path>,
+) -> Result<ExitCode, Box<dyn Error>> {
+    let trusted = false;
+    let request = Request::List { list, trusted };
+    let entries = match ask(&daemon.socket, &request)? {
+        Reply::Entries { entries } => entries,
+        other => return show(daemon.output, other),
+    };
+    let written = write(&entries, format);
+    let Some(file) = file else {
+        tell_losses(&written.lost);
+        print(&written.text)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    fs::write(file, &written.text)
+        .map_err(|error| format!("can't write {}: {error}", file.display()))?;
+    let count = entries.len();
+    if daemon.output.json {
+        let told = json!({
+            "exported": count,
+            "format": format.name(),
+            "file": file.display().to_string(),
+            "lost": written.lost,
+        });
+        print(&format!("{told}\n"))?;
+    } else {
+        tell_losses(&written.lost);
+        print(&format!("{count} entries written to {}\n", file.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell_losses(lost: &[String]) {
+    for loss in lost {
+        eprintln!("portcullis: {loss}");
+    }
+}
+
+fn reports(bad: Vec<BadLine>) -> Vec<BadLineReport> {
+    bad.into_iter()
+        .map(|line| BadLineReport {
+            number: line.number,
+            text: line.text,
+            problem: line.problem,
+        })
+        .collect()
+}
+
+/// The text of a file, unpacked; no more of it than the daemon could be told.
+fn read_file(file: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let most = LONGEST_LINE + 1;
+    let read = if file == Path::new("-") {
+        io::stdin().take(most).read_to_end(&mut bytes)
+    } else {
+        fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| format!("can't read {}: {error}", file.display()))?;
+    let text = unpack(&bytes, LONGEST_LINE)
+        .map_err(|error| format!("{} {error}", file.display()))?
+        .into_owned();
+    String::from_utf8(text).map_err(|error| format!("{} is no text: {error}", file.display()))
+}
