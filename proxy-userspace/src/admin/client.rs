@@ -75,3 +75,22 @@ pub(crate) fn ask_on(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_the_daemon_would_not_read_whole_is_not_sent() {
+        let request = Request::Remove {
+            list: "x".repeat(64 << 20),
+            prefixes: Vec::new(),
+        };
+        let refused = ask(Path::new("/nowhere"), &request).expect_err("a refusal");
+        assert_eq!(
+            refused.to_string(),
+            "the request is longer than 67108864 bytes, the most that the daemon reads; \
+             import the file in parts"
+        );
+    }
+}
