@@ -1,6 +1,9 @@
 //! What is exported is taken by ipset and nft, and what they print is taken back.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
 
 use portcullis_tests::{
     front::Front,
@@ -133,6 +136,68 @@ fn nft_loads_what_is_exported_and_its_listing_is_imported() -> Rigged<()> {
     let set = ["list", "set", "inet", "portcullis", "banned_v4_within_2"];
     let printed = within(&namespace, "nft", &set)?;
     assert!(printed.contains("203.0.113.129 timeout 1h"), "{printed}");
+    Ok(())
+}
+
+/// Prefixes of every length, many within others, from a formula.
+fn nested(family: u8, count: u32) -> String {
+    let line = |number: u32| {
+        let [_, _, high, low] = number.wrapping_mul(2_654_435_761).to_be_bytes();
+        match family {
+            4 => format!("10.{}.{high}.{low}/{}\n", high % 4, 8 + number % 25),
+            _ => format!("2001:db8:{high:x}::{low:x}/{}\n", 32 + number % 97),
+        }
+    };
+    (0..count).map(line).collect()
+}
+
+#[test]
+fn the_tools_take_hundreds_of_prefixes_within_prefixes() -> Rigged<()> {
+    if !kernel_or_skip("the_tools_take_hundreds_of_prefixes_within_prefixes") {
+        return Ok(());
+    }
+    let front = Front::open()?;
+    let namespace = Namespace::new()?;
+    for (list, family, ttl) in [
+        ("a", 4, None),
+        ("b", 6, None),
+        ("c", 4, Some("1h")),
+        ("d", 6, Some("1h")),
+    ] {
+        let count = if ttl.is_some() { 1_200 } else { 600 };
+        let file = front.ground.scratch.write(list, nested(family, count))?;
+        let file = file.display().to_string();
+        let mut words = vec!["block", "import", &file, "--list", list];
+        words.extend(ttl.into_iter().flat_map(|ttl| ["--ttl", ttl]));
+        front.daemon.ask(&words)?;
+    }
+    let listed = front.daemon.ask(&["block", "list"])?;
+    let entries = listed["entries"].as_array().cloned().unwrap_or_default();
+    let prefix = |entry: &serde_json::Value| entry["prefix"].as_str().map(str::to_owned);
+    let due: BTreeSet<_> = entries.iter().filter_map(prefix).collect();
+    let export = |format: &str| -> Rigged<String> {
+        let file = front.ground.scratch.join(format).display().to_string();
+        front
+            .daemon
+            .ask(&["block", "export", "--format", format, "--output", &file])?;
+        Ok(file)
+    };
+    let file = export("ipset")?;
+    within(&namespace, "ipset", &["-file", &file, "restore"])?;
+    let saved = within(&namespace, "ipset", &["save"])?;
+    let back: BTreeSet<_> = import(&front, &saved)?.into_keys().collect();
+    assert_eq!(back, due);
+    let file = export("nft")?;
+    within(&namespace, "nft", &["-f", &file])?;
+    let printed = within(&namespace, "nft", &["list", "ruleset"])?;
+    let timed = printed.matches(" expires ").count();
+    let permanent: BTreeSet<_> = entries
+        .iter()
+        .filter(|entry| entry["until_ms"].is_null())
+        .filter_map(prefix)
+        .collect();
+    // Each ban is an element of its own; what is blocked for good may have been merged.
+    assert_eq!(timed, due.difference(&permanent).count());
     Ok(())
 }
 

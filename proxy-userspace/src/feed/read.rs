@@ -9,6 +9,13 @@ use super::{columns, detect, format::Format, ipset, json, lines, nft, prefix::Pr
 /// How much of a bad line is shown.
 const SHOWN: usize = 80;
 
+/// Most entries of a list, four times what the tables are made for. A line of a hostile list may be
+/// a range of two hundred CIDRs.
+const MOST_ENTRIES: usize = 4_000_000;
+
+/// Most bad lines that are kept; whoever has more has another format.
+const MOST_BAD_LINES: usize = 100_000;
+
 /// How to read a list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reading {
@@ -111,6 +118,10 @@ pub(crate) enum FeedError {
     },
     #[error("line {line}: {problem}")]
     Broken { line: usize, problem: String },
+    #[error("holds more than {MOST_ENTRIES} entries; import it in parts")]
+    TooManyEntries,
+    #[error("more than {MOST_BAD_LINES} lines can't be read as {0}; name another format with --format: {all}", all = Format::names())]
+    TooManyBadLines(Format),
     #[error("{} bad lines", .0.len())]
     BadLines(Vec<BadLine>),
 }
@@ -153,6 +164,9 @@ impl Found {
         text: &str,
         item: Result<impl Into<Item>, LineProblem>,
     ) {
+        if self.entries.len() > MOST_ENTRIES || self.bad.len() > MOST_BAD_LINES {
+            return;
+        }
         match item {
             Ok(item) => {
                 let Item {
@@ -210,6 +224,12 @@ pub(crate) fn read(text: &str, reading: &Reading) -> Result<Feed, FeedError> {
         Format::Nft => nft::nft(text, &mut found)?,
     }
     let Found { mut entries, bad } = found;
+    if bad.len() > MOST_BAD_LINES {
+        return Err(FeedError::TooManyBadLines(format));
+    }
+    if entries.len() > MOST_ENTRIES {
+        return Err(FeedError::TooManyEntries);
+    }
     if bad.len() > reading.max_bad_lines {
         return Err(FeedError::BadLines(bad));
     }
@@ -285,6 +305,29 @@ mod tests {
         assert_eq!(
             refused.to_string(),
             "plain has no fields, so --field says nothing"
+        );
+    }
+
+    #[test]
+    fn a_list_that_swells_or_is_bad_throughout_is_refused_in_bounded_memory() {
+        let plain = Reading {
+            format: Some(Format::Plain),
+            max_bad_lines: usize::MAX,
+            ..Reading::default()
+        };
+        let refused = read(&"x\n".repeat(200_000), &plain).expect_err("a refusal");
+        assert!(
+            refused
+                .to_string()
+                .starts_with("more than 100000 lines can't be read as plain; name another format"),
+            "{refused}"
+        );
+        // 224 CIDRs a line.
+        let range = "2001:db8::1-2001:db8:ffff:ffff:ffff:ffff:ffff:fffe\n".repeat(50_000);
+        let refused = read(&range, &Reading::default()).expect_err("a refusal");
+        assert_eq!(
+            refused.to_string(),
+            "holds more than 4000000 entries; import it in parts"
         );
     }
 
