@@ -174,7 +174,7 @@ fn a_redirect_is_not_followed() -> Rigged<()> {
 #[test]
 fn an_oversize_answer_or_an_error_gives_no_keys() -> Rigged<()> {
     for (path, why) in [
-        ("/large", "larger than 256 KiB"),
+        ("/large", "larger than 262144 bytes"),
         ("/nothing", "the server answered 404"),
         ("/server.pem", "not a JSON Web Key Set"),
     ] {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use gateway::{
-    AddressRule, Algorithm, Fetcher, Issuer, IssuerRules, KeySet, KeySource, KeyStore,
+    AddressRule, Algorithm, FetchBounds, Fetcher, Issuer, IssuerRules, KeySet, KeySource, KeyStore,
     trust_anchors,
 };
 use toml::Spanned;
@@ -160,7 +160,7 @@ fn prove_key_source(
                 })
                 .ok()?;
             let rule = prove_addresses(prover, &key("jwks_allow_addresses"), written);
-            Fetcher::new(url.as_ref(), tls, rule)
+            Fetcher::new(url.as_ref(), tls, rule, FetchBounds::KEYS)
                 .map_err(|error| {
                     let mend = "give an https:// URL, and in jwks_allow_addresses the ranges inside your network it may lead to";
                     prover.reject(&key("jwks_url"), url.span(), error, mend);

@@ -1,33 +1,70 @@
-//! One small document over HTTPS, under the rules against server-side request forgery: HTTPS
-//! only, no redirect, a cap on size and time, and no address inside the network unless listed.
+//! One document over HTTPS, under the rules against server-side request forgery: HTTPS only, no
+//! redirect off its host, a cap on size and time, and no address inside the network unless listed.
 
-use std::{
-    future::Future,
-    io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{HttpConnector, dns::Name},
-    },
+    client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use ipnet::IpNet;
 use rustls::ClientConfig;
 
-/// Largest document in bytes.
-const LARGEST: usize = 256 * 1024;
-/// Longest time from the first packet to the last byte.
-const DEADLINE: Duration = Duration::from_secs(5);
+use crate::address::{AddressRule, GuardedResolver, NotPublic};
+
+/// Redirects that are followed, where any are.
+const MOST_REDIRECTS: usize = 3;
+
+/// What a fetch may come to.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchBounds {
+    /// Largest document in bytes.
+    pub largest: usize,
+    /// Longest time from the first packet to the last byte.
+    pub deadline: Duration,
+    /// Whether redirects are followed, up to three, to the same host and port.
+    pub redirects: bool,
+    /// The `Accept` field.
+    pub accept: &'static str,
+}
+
+impl FetchBounds {
+    /// Of a key set: small, quick, and nowhere else.
+    pub const KEYS: Self = Self {
+        largest: 256 * 1024,
+        deadline: Duration::from_secs(5),
+        redirects: false,
+        accept: "application/json",
+    };
+}
+
+/// What a server said of a document, by which it can be asked whether there is another one
+/// (RFC 9110, section 8.8).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// `ETag`.
+    pub etag: Option<String>,
+    /// `Last-Modified`.
+    pub last_modified: Option<String>,
+}
+
+/// An answer to a question for a document.
+#[derive(Clone, Debug)]
+pub enum Fetched {
+    /// It is the one that the validators are of.
+    Unchanged,
+    /// The document.
+    Document {
+        /// As it came.
+        bytes: Bytes,
+        /// Of this one.
+        validators: Validators,
+    },
+}
 
 /// Why a document could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -36,63 +73,52 @@ pub enum FetchError {
     #[error("{0:?} is no https:// URL")]
     NotHttps(String),
     /// The host is, or resolves to, an address that may not be asked.
-    #[error("{address} is not a public address; list it to allow it")]
-    Address {
-        /// The address.
-        address: IpAddr,
-    },
+    #[error(transparent)]
+    Address(#[from] NotPublic),
     /// Connecting, TLS or HTTP failed.
     #[error("{0}")]
     Transport(String),
-    /// Anything else than 200; redirects are never followed.
+    /// Anything else than 200.
     #[error("the server answered {0}")]
     Status(StatusCode),
-    /// Larger than 256 KiB, or broken off.
-    #[error("the document is larger than 256 KiB or broken off: {0}")]
-    Body(String),
-    /// Slower than 5 s.
-    #[error("no whole answer within 5 s")]
-    Deadline,
+    /// Not now: 429 or 503 (RFC 9110, section 10.2.3).
+    #[error("the server answered {status}{}", .after.map(|after| format!(" and asks to wait {} s", after.as_secs())).unwrap_or_default())]
+    Busy {
+        /// The status.
+        status: StatusCode,
+        /// How long it asks to be left alone.
+        after: Option<Duration>,
+    },
+    /// To another host, or once too often.
+    #[error("the server answered {status} with a redirect to {to:?}, which is not followed")]
+    Redirect {
+        /// The status.
+        status: StatusCode,
+        /// Where to.
+        to: String,
+    },
+    /// A page for people.
+    #[error("the server sent {0}, which is no list")]
+    Type(String),
+    /// Larger than it may be, or broken off.
+    #[error("the document is larger than {largest} bytes or broken off: {problem}")]
+    Body {
+        /// Bytes that it may have.
+        largest: usize,
+        /// What happened.
+        problem: String,
+    },
+    /// Too slow.
+    #[error("no whole answer within {} s", .0.as_secs_f64())]
+    Deadline(Duration),
 }
 
-/// Which addresses may be asked.
-#[derive(Clone, Debug, Default)]
-pub struct AddressRule {
-    /// Ranges allowed although they aren't public.
-    pub allowed: Vec<IpNet>,
-}
-
-impl AddressRule {
-    /// Whether `address` is public, or listed.
-    pub fn permits(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        is_public(address) || self.allowed.iter().any(|net| net.contains(&address))
-    }
-}
-
-/// Neither private, shared, loopback, link-local (cloud metadata is there), multicast nor
-/// reserved: the registries of RFC 6890.
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            !(v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_documentation()
-                || a == 0
-                || a >= 224
-                || (a == 100 && b & 0xc0 == 64)
-                || (a == 192 && b == 0 && c == 0)
-                || (a == 198 && b & 0xfe == 18))
-        }
-        IpAddr::V6(v6) => {
-            let global_unicast = v6.segments()[0] & 0xe000 == 0x2000;
-            let documentation = v6.segments()[0] == 0x2001 && v6.segments()[1] == 0x0db8;
-            // 6to4 and Teredo carry an IPv4 address that would escape the rule above.
-            let tunnel =
-                v6.segments()[0] == 0x2002 || (v6.segments()[0] == 0x2001 && v6.segments()[1] == 0);
-            global_unicast && !documentation && !tunnel
+impl FetchError {
+    /// How long the server asks to be left alone.
+    pub fn asks_to_wait(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { after, .. } => *after,
+            _ => None,
         }
     }
 }
@@ -101,6 +127,7 @@ fn is_public(address: IpAddr) -> bool {
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     uri: Uri,
+    bounds: FetchBounds,
     client: Client<HttpsConnector<HttpConnector<GuardedResolver>>, Empty<Bytes>>,
 }
 
@@ -109,7 +136,12 @@ impl Fetcher {
     ///
     /// # Errors
     /// [`FetchError::NotHttps`], or [`FetchError::Address`] for a URL with such an address.
-    pub fn new(url: &str, tls: ClientConfig, rule: AddressRule) -> Result<Self, FetchError> {
+    pub fn new(
+        url: &str,
+        tls: ClientConfig,
+        rule: AddressRule,
+        bounds: FetchBounds,
+    ) -> Result<Self, FetchError> {
         let uri: Uri = url
             .parse()
             .map_err(|_| FetchError::NotHttps(url.to_owned()))?;
@@ -121,11 +153,11 @@ impl Fetcher {
         if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>()
             && !rule.permits(address)
         {
-            return Err(FetchError::Address { address });
+            return Err(NotPublic(address).into());
         }
-        let mut tcp = HttpConnector::new_with_resolver(GuardedResolver { rule });
+        let mut tcp = HttpConnector::new_with_resolver(GuardedResolver::new(rule));
         tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(DEADLINE));
+        tcp.set_connect_timeout(Some(bounds.deadline));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_only()
@@ -134,7 +166,11 @@ impl Fetcher {
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .build(connector);
-        Ok(Self { uri, client })
+        Ok(Self {
+            uri,
+            bounds,
+            client,
+        })
     }
 
     /// The document.
@@ -142,31 +178,124 @@ impl Fetcher {
     /// # Errors
     /// See [`FetchError`].
     pub async fn get(&self) -> Result<Bytes, FetchError> {
-        tokio::time::timeout(DEADLINE, self.get_whole())
-            .await
-            .map_err(|_| FetchError::Deadline)?
+        match self.get_if_changed(&Validators::default()).await? {
+            Fetched::Document { bytes, .. } => Ok(bytes),
+            // A server that says so without having been asked.
+            Fetched::Unchanged => Err(FetchError::Status(StatusCode::NOT_MODIFIED)),
+        }
     }
 
-    async fn get_whole(&self) -> Result<Bytes, FetchError> {
+    /// The document, unless it is the one that the validators are of.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn get_if_changed(&self, known: &Validators) -> Result<Fetched, FetchError> {
+        let deadline = self.bounds.deadline;
+        tokio::time::timeout(deadline, self.follow(known))
+            .await
+            .map_err(|_| FetchError::Deadline(deadline))?
+    }
+
+    async fn follow(&self, known: &Validators) -> Result<Fetched, FetchError> {
+        let mut uri = self.uri.clone();
+        let mut left = if self.bounds.redirects {
+            MOST_REDIRECTS
+        } else {
+            0
+        };
+        loop {
+            let response = self.ask(&uri, known).await?;
+            let status = response.status();
+            if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
+                return self.read(response).await;
+            }
+            let to = field(&response, &header::LOCATION).unwrap_or_default();
+            match on_host(&uri, &to).filter(|_| left > 0) {
+                Some(next) => uri = next,
+                None => return Err(FetchError::Redirect { status, to }),
+            }
+            left -= 1;
+        }
+    }
+
+    async fn ask(&self, uri: &Uri, known: &Validators) -> Result<Response<Incoming>, FetchError> {
         let mut request = Request::new(Empty::new());
-        *request.uri_mut() = self.uri.clone();
-        request.headers_mut().insert(
-            header::ACCEPT,
-            http::HeaderValue::from_static("application/json"),
-        );
-        let response = self
-            .client
+        *request.uri_mut() = uri.clone();
+        let accept = HeaderValue::from_static(self.bounds.accept);
+        request.headers_mut().insert(header::ACCEPT, accept);
+        for (name, value) in [
+            (header::IF_NONE_MATCH, &known.etag),
+            (header::IF_MODIFIED_SINCE, &known.last_modified),
+        ] {
+            let value = value.as_deref().and_then(|value| value.parse().ok());
+            if let Some(value) = value {
+                request.headers_mut().insert(name, value);
+            }
+        }
+        self.client
             .request(request)
             .await
-            .map_err(|error| FetchError::Transport(chain(&error)))?;
-        if response.status() != StatusCode::OK {
-            return Err(FetchError::Status(response.status()));
-        }
-        let body = Limited::new(response.into_body(), LARGEST).collect().await;
-        Ok(body
-            .map_err(|error| FetchError::Body(error.to_string()))?
-            .to_bytes())
+            .map_err(|error| FetchError::Transport(chain(&error)))
     }
+
+    async fn read(&self, response: Response<Incoming>) -> Result<Fetched, FetchError> {
+        let status = response.status();
+        match status {
+            StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED => return Ok(Fetched::Unchanged),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                let after = field(&response, &header::RETRY_AFTER);
+                let after = after.and_then(|seconds| seconds.parse().ok());
+                return Err(FetchError::Busy {
+                    status,
+                    after: after.map(Duration::from_secs),
+                });
+            }
+            _ => return Err(FetchError::Status(status)),
+        }
+        if let Some(kind) = field(&response, &header::CONTENT_TYPE)
+            && kind.to_ascii_lowercase().starts_with("text/html")
+        {
+            return Err(FetchError::Type(kind));
+        }
+        let validators = Validators {
+            etag: field(&response, &header::ETAG),
+            last_modified: field(&response, &header::LAST_MODIFIED),
+        };
+        let largest = self.bounds.largest;
+        let body = Limited::new(response.into_body(), largest).collect().await;
+        let body = body.map_err(|error| FetchError::Body {
+            largest,
+            problem: chain(error.as_ref()),
+        })?;
+        Ok(Fetched::Document {
+            bytes: body.to_bytes(),
+            validators,
+        })
+    }
+}
+
+fn field(response: &Response<Incoming>, name: &HeaderName) -> Option<String> {
+    let value = response.headers().get(name)?;
+    value.to_str().ok().map(str::to_owned)
+}
+
+/// Where a redirect leads, if that is on the same host and port over HTTPS: an absolute URL, or a
+/// path from the root.
+fn on_host(from: &Uri, to: &str) -> Option<Uri> {
+    let to: Uri = to.parse().ok()?;
+    let mut parts = to.clone().into_parts();
+    if parts.authority.is_none() && to.path().starts_with('/') && !to.path().starts_with("//") {
+        parts.scheme = from.scheme().cloned();
+        parts.authority = from.authority().cloned();
+    }
+    let to = Uri::from_parts(parts).ok()?;
+    let port = |uri: &Uri| uri.port_u16().unwrap_or(443);
+    let is_same = to.scheme_str() == Some("https")
+        && to.host().is_some_and(|host| from.host() == Some(host))
+        && port(&to) == port(from)
+        && to.authority().is_some_and(|it| !it.as_str().contains('@'));
+    is_same.then_some(to)
 }
 
 /// An error and what caused it, in one line.
@@ -180,92 +309,15 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Resolves names as the system does, and refuses a name when any of its addresses may not be
-/// asked: the check and the connection use the same answer, so a second answer can't slip in
-/// between (DNS rebinding).
-#[derive(Clone, Debug)]
-struct GuardedResolver {
-    rule: AddressRule,
-}
-
-impl tower_service::Service<Name> for GuardedResolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let rule = self.rule.clone();
-        Box::pin(async move {
-            let resolved = tokio::task::spawn_blocking(move || {
-                (name.as_str(), 0)
-                    .to_socket_addrs()
-                    .map(Iterator::collect::<Vec<_>>)
-            });
-            let addresses = resolved.await.map_err(io::Error::other)??;
-            match addresses.iter().find(|a| !rule.permits(a.ip())) {
-                Some(refused) => Err(io::Error::other(FetchError::Address {
-                    address: refused.ip(),
-                })),
-                None => Ok(addresses.into_iter()),
-            }
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn permits(rule: &AddressRule, address: &str) -> bool {
-        rule.permits(address.parse().expect("an address"))
-    }
-
-    #[test]
-    fn only_public_addresses_unless_listed() {
-        let rule = AddressRule::default();
-        for inside in [
-            "127.0.0.1",
-            "10.0.0.1",
-            "172.16.0.1",
-            "192.168.1.1",
-            "169.254.169.254",
-            "100.64.0.1",
-            "0.0.0.0",
-            "192.0.0.1",
-            "198.18.0.1",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::1",
-            "::",
-            "fe80::1",
-            "fd00::1",
-            "ff02::1",
-            "::ffff:127.0.0.1",
-            "2002:7f00:1::",
-            "64:ff9b::7f00:1",
-        ] {
-            assert!(!permits(&rule, inside), "{inside}");
-        }
-        for outside in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111"] {
-            assert!(permits(&rule, outside), "{outside}");
-        }
-        let listed = AddressRule {
-            allowed: vec!["127.0.0.1/32".parse().expect("a range")],
-        };
-        assert!(permits(&listed, "127.0.0.1"));
-        assert!(permits(&listed, "::ffff:127.0.0.1"));
-        assert!(!permits(&listed, "127.0.0.2"));
-    }
 
     #[test]
     fn refuses_plain_http_and_literal_addresses_inside_the_network() {
         let refuse = |url: &str| {
             let tls = crate::tls::trust_anchors(None).expect("a TLS set-up");
-            Fetcher::new(url, tls, AddressRule::default())
+            Fetcher::new(url, tls, AddressRule::default(), FetchBounds::KEYS)
                 .expect_err("refused")
                 .to_string()
         };
@@ -274,6 +326,30 @@ mod tests {
         }
         for url in ["https://169.254.169.254/", "https://[::1]/jwks"] {
             assert!(refuse(url).contains("is not a public address"), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_is_followed_to_the_same_host_and_port_alone() {
+        let from: Uri = "https://lists.example/drop.txt".parse().expect("a URL");
+        let to = |location| on_host(&from, location).map(|to| to.to_string());
+        assert_eq!(
+            to("/v2/drop.txt?a=b").as_deref(),
+            Some("https://lists.example/v2/drop.txt?a=b")
+        );
+        let absolute = "https://lists.example:443/x";
+        assert_eq!(to(absolute).as_deref(), Some(absolute));
+        for elsewhere in [
+            "http://lists.example/x",
+            "https://lists.example:8443/x",
+            "https://lists.example.evil.example/x",
+            "https://user@lists.example/x",
+            "//evil.example/x",
+            "https://169.254.169.254/",
+            "relative",
+            "",
+        ] {
+            assert_eq!(to(elsewhere), None, "{elsewhere}");
         }
     }
 }

@@ -8,12 +8,14 @@
 //!   refusal       every way to say no, and its status
 //!   ledger        one audit record a request, however it ends
 //! keys          JWKS by file or URL, kept current
-//! fetch         one small document over HTTPS, under the rules against SSRF
+//! fetch         one document over HTTPS, under the rules against SSRF
+//! address       which addresses may be asked for one
 //! tls, upstream server and client sides of the wire
 //! ```
 //!
 //! Stages don't call each other; only `pipeline` names them all.
 
+mod address;
 mod authenticate;
 mod fetch;
 mod forward;
@@ -26,8 +28,9 @@ mod tls;
 mod token;
 mod upstream;
 
+pub use address::{AddressRule, NotPublic};
 pub use authenticate::Issuers;
-pub use fetch::{AddressRule, FetchError, Fetcher};
+pub use fetch::{FetchBounds, FetchError, Fetched, Fetcher, Validators};
 pub use keys::{KeyError, KeySet, KeySource, KeyStore};
 pub use listener::{Listener, ListenerLimits};
 pub use pipeline::{Gateway, SourceGate, SourceRefusal};
