@@ -34,6 +34,44 @@ pub fn sibling(name: &str) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(name))
 }
 
+/// Where a daemon runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// On this host, as it is.
+    Here,
+    /// In a network of a test's own.
+    Within(&'a Namespace),
+    /// In a network with nothing but a loopback, and without this host's resolvers and logins: what
+    /// keeps this host reachable can't be in a test's way. Only the admin socket leads there.
+    Secluded,
+}
+
+impl Place<'_> {
+    /// A command that runs there.
+    fn command(self, program: PathBuf) -> Command {
+        match self {
+            Self::Here => Command::new(program),
+            Self::Within(namespace) => namespace.command(program),
+            Self::Secluded => secluded(&program),
+        }
+    }
+}
+
+/// A user who isn't root gets a user namespace as well, in which he is.
+fn secluded(program: &Path) -> Command {
+    const PREPARE: &str = "ip link set lo up && \
+        for file in /etc/resolv.conf /run/systemd/resolve/resolv.conf /run/utmp; do \
+        if [ -e $file ]; then mount --bind /dev/null $(readlink -f $file) || exit 1; fi; done && \
+        exec \"$@\"";
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.args(["--net", "--mount", "sh", "-c", PREPARE, "sh"]);
+    command.arg(program);
+    command
+}
+
 /// A running daemon. Dropping it kills it, as a crash would.
 #[derive(Debug)]
 pub struct Daemon {
@@ -52,13 +90,10 @@ impl Daemon {
         scratch: &Scratch,
         config: &Path,
         socket: &Path,
-        namespace: Option<&Namespace>,
+        place: Place<'_>,
     ) -> Rigged<Self> {
         let log = scratch.join("daemon.log");
-        let mut command = match namespace {
-            Some(namespace) => namespace.command(portcullis()),
-            None => Command::new(portcullis()),
-        };
+        let mut command = place.command(portcullis());
         let file = File::options().create(true).append(true).open(&log)?;
         let child = command
             .args(["run", "--config"])

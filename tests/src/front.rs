@@ -105,6 +105,14 @@ impl Front {
         Ground::set()?.start()
     }
 
+    /// One whose lists alone are of interest; see [`Ground::start_secluded`].
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_secluded() -> Rigged<Self> {
+        Ground::set()?.start_secluded()
+    }
+
     /// A good token.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    daemon::{Daemon, portcullis},
+    daemon::{Daemon, Place, portcullis},
     front::Front,
     nginx::Nginx,
     pki::{Pki, TokenIssuer},
@@ -166,9 +166,21 @@ drain = "5s"
     /// # Errors
     /// When it doesn't become ready.
     pub fn start(self) -> Rigged<Front> {
+        self.start_in(Place::Here)
+    }
+
+    /// Starts the daemon where it can be asked over the admin socket and nothing else.
+    ///
+    /// # Errors
+    /// When it doesn't become ready.
+    pub fn start_secluded(self) -> Rigged<Front> {
+        self.start_in(Place::Secluded)
+    }
+
+    fn start_in(self, place: Place<'_>) -> Rigged<Front> {
         let config = self.scratch.write("portcullis.toml", &self.text)?;
         let socket = self.scratch.join("admin.sock");
-        let daemon = Daemon::start(&self.scratch, &config, &socket, None)?;
+        let daemon = Daemon::start(&self.scratch, &config, &socket, place)?;
         let listening = daemon.status()?["listeners"][0].clone();
         let address = listening.as_str().and_then(|text| text.parse().ok());
         let address = address.ok_or_else(|| RigError(format!("no listener: {listening}")))?;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     bpffs::Bpffs,
-    daemon::{Daemon, sibling},
+    daemon::{Daemon, Place, sibling},
     netns::{EDGE, Namespace, Wire},
     nginx::Nginx,
     pki::{Pki, TokenIssuer},
@@ -172,7 +172,7 @@ drain = "2s"
             &self.scratch,
             &self.config,
             &self.socket,
-            Some(&self.wire.edge),
+            Place::Within(&self.wire.edge),
         )
     }
 

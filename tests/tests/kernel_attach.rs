@@ -4,7 +4,7 @@ use std::fs;
 
 use datapath::Pins;
 use portcullis_tests::{
-    daemon::Daemon,
+    daemon::{Daemon, Place},
     loaded::{Loaded, options},
     netns::{ALICE, BOB, EDGE},
     privilege::kernel_or_skip,
@@ -198,7 +198,7 @@ fn an_interface_that_another_holds_by_a_link_is_refused_by_name() {
         &scene.scratch,
         &other,
         &scene.scratch.join("stranger.sock"),
-        Some(&scene.wire.edge),
+        Place::Within(&scene.wire.edge),
     );
     let stranger = stranger.expect("another portcullis");
     let before = xdp_on(&scene.wire.edge, "edge0").expect("an interface");

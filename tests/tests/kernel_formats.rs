@@ -26,7 +26,7 @@ const ENTRIES: [(&str, Option<&str>); 9] = [
 ];
 
 fn filled() -> Rigged<Front> {
-    let front = Front::open()?;
+    let front = Front::open_secluded()?;
     for (prefix, ttl) in ENTRIES {
         let mut words = vec!["block", "add", prefix];
         words.extend(ttl.into_iter().flat_map(|ttl| ["--ttl", ttl]));
@@ -156,7 +156,7 @@ fn the_tools_take_hundreds_of_prefixes_within_prefixes() -> Rigged<()> {
     if !kernel_or_skip("the_tools_take_hundreds_of_prefixes_within_prefixes") {
         return Ok(());
     }
-    let front = Front::open()?;
+    let front = Front::open_secluded()?;
     let namespace = Namespace::new()?;
     for (list, family, ttl) in [
         ("a", 4, None),
@@ -206,7 +206,7 @@ fn sets_that_others_made_are_imported() -> Rigged<()> {
     if !kernel_or_skip("sets_that_others_made_are_imported") {
         return Ok(());
     }
-    let front = Front::open()?;
+    let front = Front::open_secluded()?;
     let namespace = Namespace::new()?;
     let rules = "table ip t {\nset s {\ntype ipv4_addr\nflags interval, timeout\n\
                  elements = { 192.0.2.4-192.0.2.7 timeout 1h comment \"x, } y\", 198.51.100.0/24 }\n}\n\

@@ -171,7 +171,7 @@ fn a_restart_with_other_lists_makes_the_tables_hold_those() {
     truth.set(net("198.51.100.7/32"), 0, Some(Claim::BLOCKED));
     truth.set(net("2001:db8::/48"), 0, Some(Claim::BLOCKED));
     drop(start(&bpffs, &truth));
-    truth.set(net("198.51.100.7/32"), 0, None);
+    truth.set(net("198.51.100.7/32"), 0, None::<Claim>);
     truth.set(net("203.0.113.0/24"), 0, Some(Claim::BLOCKED));
     let loaded = start(&bpffs, &truth);
     assert_judged(&loaded, "198.51.100.7", Clean);

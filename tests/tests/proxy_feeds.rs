@@ -62,7 +62,7 @@ fn human(front: &Front, words: &[&str]) -> Rigged<(bool, String, String)> {
 
 #[test]
 fn every_publishers_excerpt_is_imported_without_naming_its_format() -> Rigged<()> {
-    let front = Front::open()?;
+    let front = Front::open_secluded()?;
     for (name, field, format, entries) in [
         ("level1.netset", None, "plain", 3),
         ("ipsum.txt", None, "ipsum", 3),
@@ -92,7 +92,7 @@ fn every_publishers_excerpt_is_imported_without_naming_its_format() -> Rigged<()
 
 #[test]
 fn a_dry_run_tells_what_would_come_of_it_and_changes_nothing() -> Rigged<()> {
-    let front = Front::open()?;
+    let front = Front::open_secluded()?;
     let first = written(&front, "first", "192.0.2.1\n192.0.2.2\n")?;
     front
         .daemon
@@ -102,14 +102,14 @@ fn a_dry_run_tells_what_would_come_of_it_and_changes_nothing() -> Rigged<()> {
     let planned = front
         .daemon
         .ask(&["block", "import", &second, "--dry-run"])?;
-    assert_eq!(planned["reply"], "planned");
-    let counts = ["added", "changed", "unchanged"].map(|count| planned[count].clone());
+    assert_eq!(planned["dry_run"], true);
+    let counts = ["added", "extended", "unchanged"].map(|count| planned[count].clone());
     assert_eq!(counts, [json!(1), json!(1), json!(0)]);
     let (success, printed, _) = human(&front, &["block", "import", &second, "--dry-run"])?;
     assert!(success);
     assert_eq!(
         printed,
-        "nothing was changed; 1 would be added, 1 changed, 0 stay as they are\n"
+        "nothing was changed; 1 would be added, 1 changed, 0 removed, 0 stay as they are\n"
     );
     let elsewhere = ["block", "import", &second, "--dry-run", "--list", "new"];
     assert_eq!(front.daemon.ask(&elsewhere)?["added"], 2);
@@ -127,7 +127,7 @@ fn a_dry_run_tells_what_would_come_of_it_and_changes_nothing() -> Rigged<()> {
 
 #[test]
 fn bad_lines_up_to_the_bound_are_left_out_and_told() -> Rigged<()> {
-    let front = Front::open()?;
+    let front = Front::open_secluded()?;
     let file = written(&front, "list", "192.0.2.1\nnonsense\n192.0.2.2-192.0.2.9\n")?;
     let import = |most: &'static str| {
         let mut words = vec!["block", "import", &file, "--format", "plain"];
@@ -151,7 +151,7 @@ fn bad_lines_up_to_the_bound_are_left_out_and_told() -> Rigged<()> {
 
 #[test]
 fn a_least_score_is_told_of_and_says_where_there_are_none() -> Rigged<()> {
-    let front = Front::open()?;
+    let front = Front::open_secluded()?;
     let scored = excerpt("ipsum.txt");
     let words = ["block", "import", &scored, "--min-score", "8"];
     let (_, printed, told) = human(&front, &words)?;
@@ -176,7 +176,7 @@ fn packed(front: &Front, name: &str, text: impl AsRef<[u8]>) -> Rigged<String> {
 
 #[test]
 fn a_gzipped_list_is_imported_and_one_that_unpacks_too_far_is_refused() -> Rigged<()> {
-    let front = Front::open()?;
+    let front = Front::open_secluded()?;
     let good = packed(&front, "good", "192.0.2.1\n")?;
     front.daemon.ask(&["block", "import", &good])?;
     let mut command = front.daemon.ask_command(&["block", "import", "-"]);
@@ -200,7 +200,7 @@ fn a_gzipped_list_is_imported_and_one_that_unpacks_too_far_is_refused() -> Rigge
 
 #[test]
 fn a_file_that_cannot_be_read_is_refused_by_name() -> Rigged<()> {
-    let front = Front::open()?;
+    let front = Front::open_secluded()?;
     let page = written(&front, "page", "<html>\n")?;
     let refused = front.daemon.ask_refused(&["block", "import", &page])?;
     assert!(
@@ -217,7 +217,7 @@ fn a_file_that_cannot_be_read_is_refused_by_name() -> Rigged<()> {
 
 #[test]
 fn what_is_exported_is_imported_in_every_format() -> Rigged<()> {
-    let front = Front::open()?;
+    let front = Front::open_secluded()?;
     let add = [
         "block",
         "add",
@@ -257,7 +257,7 @@ fn what_is_exported_is_imported_in_every_format() -> Rigged<()> {
 
 #[test]
 fn an_export_goes_to_a_file_and_one_that_cannot_be_written_is_told() -> Rigged<()> {
-    let front = Front::open()?;
+    let front = Front::open_secluded()?;
     front.daemon.ask(&["block", "add", "192.0.2.1"])?;
     let file = front.ground.scratch.join("out").display().to_string();
     let (success, printed, _) = human(&front, &["block", "export", "--output", &file])?;
