@@ -5,17 +5,18 @@
 //! config        the configuration, as written and as proven
 //! admin         the socket between command line and daemon
 //! feed          the formats of lists
-//! lists, entry, state  the lists at run time, one entry, and all of it on disk
+//! lists, state  the lists at run time, and what of them is on disk
+//! lifeline      what no list may cut off
 //! run           the daemon: composition, start, stop
 //! watch         the daemon's standing jobs
-//! transfer      lists from and to files
+//! block, transfer  what the commands about lists ask; files
 //! trail         telling the audit trail
 //! ```
 
 mod admin;
+mod block;
 mod cli;
 mod config;
-mod entry;
 mod feed;
 mod lifeline;
 mod lists;
@@ -29,7 +30,6 @@ mod watch;
 use std::{
     error::Error,
     io::{self, Write as _},
-    net::IpAddr,
     process::ExitCode,
     time::Duration,
 };
@@ -41,7 +41,7 @@ use serde_json::json;
 
 use crate::{
     admin::{Reply, Request, ask, ask_on},
-    cli::{Allow, Block, Cli, Command, Daemon, Limit, Output},
+    cli::{Cli, Command, Daemon, Limit, Output},
 };
 
 fn main() -> ExitCode {
@@ -92,13 +92,18 @@ fn act(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             };
             detach_all(&pins, output)
         }
-        Command::Block(block) => act_on_block(block),
-        Command::Allow(allow) => act_on_allow(allow),
+        Command::Block(block) => block::block(block),
+        Command::Allow(allow) => block::allow(allow),
         Command::Trace {
             source,
             length,
             daemon,
         } => trace(&daemon, source, length),
+        Command::Confirm {
+            change,
+            list,
+            daemon,
+        } => block::confirm(&daemon, change, list),
         Command::Limit(limit) => act_on_limit(limit),
         Command::Status { daemon } => tell(&daemon, &Request::Status),
     }
@@ -115,80 +120,6 @@ fn detach_all(pins: &Pins, output: Output) -> Result<ExitCode, Box<dyn Error>> {
         print(&format!("detached from {}\n", interfaces.join(", ")))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn act_on_block(block: Block) -> Result<ExitCode, Box<dyn Error>> {
-    match block {
-        Block::Add {
-            prefixes,
-            ttl,
-            reason,
-            list,
-            force,
-            daemon,
-        } => {
-            let request = Request::Add {
-                list,
-                trusted: false,
-                prefixes,
-                ttl_ms: ttl.map(millis),
-                reason,
-                force,
-                operator: operator(),
-            };
-            tell(&daemon, &request)
-        }
-        Block::Remove {
-            prefixes,
-            list,
-            daemon,
-        } => tell(&daemon, &Request::Remove { list, prefixes }),
-        Block::List { list, daemon } => {
-            let trusted = false;
-            tell(&daemon, &Request::List { list, trusted })
-        }
-        Block::Import(wish) => transfer::import(wish),
-        Block::Export {
-            list,
-            format,
-            output,
-            daemon,
-        } => transfer::export(&daemon, list, format, output.as_deref()),
-        Block::Test { address, daemon } => tell(&daemon, &Request::Test { address }),
-    }
-}
-
-fn act_on_allow(allow: Allow) -> Result<ExitCode, Box<dyn Error>> {
-    let list = || lists::ALLOW.to_owned();
-    match allow {
-        Allow::Add {
-            prefixes,
-            reason,
-            daemon,
-        } => {
-            let request = Request::Add {
-                list: list(),
-                trusted: true,
-                prefixes,
-                ttl_ms: None,
-                reason,
-                force: Vec::new(),
-                operator: None,
-            };
-            tell(&daemon, &request)
-        }
-        Allow::Remove { prefixes, daemon } => {
-            let list = list();
-            tell(&daemon, &Request::Remove { list, prefixes })
-        }
-        Allow::List { daemon } => {
-            let request = Request::List {
-                list: None,
-                trusted: true,
-            };
-            tell(&daemon, &request)
-        }
-    }
 }
 
 fn act_on_limit(limit: Limit) -> Result<ExitCode, Box<dyn Error>> {
@@ -233,13 +164,6 @@ fn trace(daemon: &Daemon, target: IpNet, length: Duration) -> Result<ExitCode, B
     outcome
 }
 
-/// The peer of the SSH session that this command runs in (`SSH_CONNECTION`, ssh(1)).
-fn operator() -> Option<IpAddr> {
-    let connection = std::env::var("SSH_CONNECTION").ok()?;
-    let peer = connection.split(' ').next()?;
-    peer.split('%').next()?.parse().ok()
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -259,27 +183,14 @@ fn show(output: Output, reply: Reply) -> Result<ExitCode, Box<dyn Error>> {
         return Ok(code);
     }
     match reply {
-        Reply::Changed {
-            changed,
-            unchanged,
-            cut,
-        } => {
-            print(&format!("{changed} changed, {unchanged} as they were\n"))?;
-            eprint!("{}", render::cuts(&cut));
+        Reply::Changed(changed) => {
+            print(&render::changed(&changed))?;
+            eprint!("{}", render::cuts(&changed.cut));
         }
-        Reply::Planned {
-            added,
-            changed,
-            unchanged,
-            cut,
-        } => {
-            print(&format!(
-                "nothing was changed; {added} would be added, {changed} changed, {unchanged} stay as they are\n"
-            ))?;
-            eprint!("{}", render::cuts(&cut));
-        }
+        Reply::Pending { pending } => print(&render::pending(&pending))?,
+        Reply::Confirmed { confirmed } => print(&render::confirmed(&confirmed))?,
         Reply::BadLines { lines } => eprint!("{}", render::bad_lines(&lines)),
-        Reply::Entries { entries } => print(&render::entries(&entries))?,
+        Reply::Entries { entries, .. } => print(&render::entries(&entries))?,
         Reply::Tested(tested) => print(&render::tested(&tested))?,
         Reply::TraceLine { line } => print(&format!("{}\n", line.escape_debug()))?,
         Reply::TraceEnd { lines, lost: 0 } => print(&format!("{lines} lines\n"))?,

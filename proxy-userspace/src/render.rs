@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    admin::{BadLineReport, CutReport, LimitReport, Status, Tested},
-    entry::Entry,
+    admin::{BadLineReport, Changed, CutReport, LimitReport, Status, Tested},
+    lists::{Entry, PendingReport},
 };
 
 /// A point in time, to the second.
@@ -31,7 +31,47 @@ pub(crate) fn entries(entries: &[Entry]) -> String {
     for entry in entries {
         let _ = writeln!(text, "{}", entry_line(entry));
     }
-    let _ = writeln!(text, "{} entries", entries.len());
+    text
+}
+
+pub(crate) fn changed(changed: &Changed) -> String {
+    let Changed {
+        added,
+        extended,
+        removed,
+        unchanged,
+        ..
+    } = changed;
+    if changed.dry_run {
+        return format!(
+            "nothing was changed; {added} would be added, {extended} changed, {removed} removed, {unchanged} stay as they are\n"
+        );
+    }
+    let mut text = format!("{} changed, {unchanged} as they were\n", changed.changed);
+    if let Some(id) = changed.pending {
+        let _ = writeln!(
+            text,
+            "it reverts by itself unless `portcullis confirm {id}` comes in time"
+        );
+    }
+    text
+}
+
+pub(crate) fn pending(pending: &[PendingReport]) -> String {
+    let mut text = String::new();
+    for change in pending {
+        let left = seconds(change.left_ms);
+        let _ = writeln!(text, "{}: {}, {left} left", change.id, change.what);
+    }
+    let _ = writeln!(text, "{} changes wait to be confirmed", pending.len());
+    text
+}
+
+pub(crate) fn confirmed(confirmed: &[PendingReport]) -> String {
+    let mut text = String::new();
+    for change in confirmed {
+        let _ = writeln!(text, "{}: {} stays", change.id, change.what);
+    }
     text
 }
 

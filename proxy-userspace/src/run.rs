@@ -21,8 +21,8 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     admin::{self, Admin, AdminError},
     config::{self, Config, KernelConfig, ListenerConfig, Mistakes},
-    lists::{ListError, Lists},
-    state::{State, StateError},
+    lists::{ALLOW, Configured, ListError, Lists, RECOVERED, Recovered},
+    state::{SetAside, State, StateError},
     trail::note,
     watch::{self as standing_jobs, Counting},
 };
@@ -89,14 +89,18 @@ async fn serve(config: Config) -> Result<(), RunError> {
         Host::observe(&kernel.bpffs).check()?;
     }
     // The state's lock comes first: a second daemon must not touch what the first one holds.
-    let state = State::open(&config.state_directory)?;
-    let lists = Arc::new(Lists::load(
-        state,
-        &config.trusted,
-        &config.blocked,
-        &config.monitored,
-    )?);
+    let (state, found, set_aside) = State::open(&config.state_directory)?;
+    let configured = Configured {
+        trusted: &config.trusted,
+        blocked: &config.blocked,
+        monitored: &config.monitored,
+        feeds: Vec::new(),
+    };
+    let lists = Arc::new(Lists::load(state, found, &configured)?);
     let journal = Arc::new(Journal::open(&config.audit_path)?);
+    if let Some(set_aside) = &set_aside {
+        recover(set_aside, config.kernel.as_ref(), &lists, &journal);
+    }
     let admin_socket = admin::bind(&config.admin_socket, !config.admin_uids.is_empty())?;
     let listeners = bind_all(config.listeners).await?;
     let addresses = addresses_of(&listeners)?;
@@ -126,6 +130,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         journal: Arc::clone(&journal),
         allowed_uids: config.admin_uids,
         needed: config.needed,
+        widest: config.widest,
         started: Instant::now(),
         listeners: addresses.clone(),
         without_kernel,
@@ -138,6 +143,10 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }
     tokio::spawn(admin.serve(admin_socket));
     tokio::spawn(standing_jobs::expire(
+        Arc::clone(&lists),
+        Arc::clone(&journal),
+    ));
+    tokio::spawn(standing_jobs::revert(
         Arc::clone(&lists),
         Arc::clone(&journal),
     ));
@@ -204,6 +213,29 @@ async fn serve(config: Config) -> Result<(), RunError> {
         "portcullis stopped; the kernel side goes on dropping"
     );
     Ok(())
+}
+
+/// Tells of a state that was damaged, and puts back what the kernel still knows of it.
+fn recover(set_aside: &SetAside, kernel: Option<&KernelConfig>, lists: &Lists, journal: &Journal) {
+    let SetAside { path, why } = set_aside;
+    let claims = kernel.map_or(Ok(Vec::new()), |kernel| {
+        datapath::pinned_claims(&kernel.pins)
+    });
+    let recovered = claims
+        .map_err(ListError::from)
+        .and_then(|claims| lists.recover(&claims));
+    let put_back = match recovered {
+        Ok(Recovered { blocked, trusted }) => format!(
+            "{blocked} blocked prefixes of the kernel's tables are on list {RECOVERED:?}, {trusted} trusted ones on {ALLOW:?}"
+        ),
+        Err(error) => format!("nothing could be put back: {error}"),
+    };
+    tracing::error!(
+        "THE STATE WAS DAMAGED ({why}); it is kept as {}, and a new one is begun: {put_back}",
+        path.display()
+    );
+    let detail = format!("{why}; kept as {}; {put_back}", path.display());
+    note(journal, "state_damaged", &detail);
 }
 
 async fn bind_all(configs: Vec<ListenerConfig>) -> Result<Vec<Listener>, RunError> {

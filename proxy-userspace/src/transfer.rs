@@ -7,19 +7,27 @@ use std::{
     io::{self, Read as _},
     path::Path,
     process::ExitCode,
+    time::Duration,
 };
 
 use serde_json::json;
 
 use crate::{
-    admin::{BadLineReport, LONGEST_LINE, Reply, Request, ask},
-    cli::{Daemon, Import},
-    feed::{BadLine, FeedError, Format, Reading, read, unpack, write},
-    millis, operator, print, render, show,
+    admin::{BadLineReport, LONGEST_LINE, Reply, Request, ask, ask_on},
+    block::{manner, operator},
+    cli::{Export, Import},
+    feed::{BadLine, FeedError, Reading, read, unpack, write},
+    lists::Filter,
+    millis, print, render, show,
 };
 
 /// Reads a file and puts what it holds on a list, or says what would come of that.
-pub(crate) fn import(wish: Import) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn import(
+    wish: Import,
+    list: String,
+    ttl: Option<Duration>,
+    trusted: bool,
+) -> Result<ExitCode, Box<dyn Error>> {
     let name = wish.file.display().to_string();
     let text = read_file(&wish.file)?;
     let reading = Reading {
@@ -42,13 +50,14 @@ pub(crate) fn import(wish: Import) -> Result<ExitCode, Box<dyn Error>> {
     });
     let for_ttl = feed.entries.iter().filter(|entry| entry.left.is_none());
     let request = Request::Import {
-        list: wish.list,
+        list,
+        trusted,
         timed: timed.collect(),
         prefixes: for_ttl.map(|entry| entry.prefix).collect(),
-        ttl_ms: wish.ttl.map(millis),
+        ttl_ms: ttl.map(millis),
         reason: wish.reason,
         operator: operator(),
-        dry_run: wish.dry_run,
+        manner: manner(wish.manner),
     };
     let reply = ask(&wish.daemon.socket, &request)?;
     let bad = reports(feed.bad);
@@ -78,19 +87,43 @@ pub(crate) fn import(wish: Import) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes lists of blocked prefixes as others read them.
-pub(crate) fn export(
-    daemon: &Daemon,
-    list: Option<String>,
-    format: Format,
-    file: Option<&Path>,
-) -> Result<ExitCode, Box<dyn Error>> {
-    let trusted = false;
-    let request = Request::List { list, trusted };
-    let entries = match ask(&daemon.socket, &request)? {
-        Reply::Entries { entries } => entries,
-        other => return show(daemon.output, other),
+/// Writes lists as others read them.
+pub(crate) fn export(wish: &Export, trusted: bool) -> Result<ExitCode, Box<dyn Error>> {
+    let Export {
+        list,
+        format,
+        output: file,
+        daemon,
+    } = wish;
+    let format = *format;
+    let request = Request::List {
+        filter: Filter {
+            list: list.clone(),
+            trusted: Some(trusted),
+            ..Filter::default()
+        },
+        after: None,
+        limit: None,
     };
+    let mut entries = Vec::new();
+    let mut refusal = None;
+    ask_on(&daemon.socket, &request, |reply| match reply {
+        Reply::Entries {
+            entries: page,
+            more,
+            ..
+        } => {
+            entries.extend(page);
+            more
+        }
+        other => {
+            refusal = Some(other);
+            false
+        }
+    })?;
+    if let Some(refusal) = refusal {
+        return show(daemon.output, refusal);
+    }
     let written = write(&entries, format);
     let Some(file) = file else {
         tell_losses(&written.lost);

@@ -16,11 +16,18 @@ use rustix::{
 };
 use tokio::time;
 
-use crate::{config::IssuerConfig, lists::Lists, trail::tell};
+use crate::{
+    config::IssuerConfig,
+    lists::Lists,
+    trail::{note, tell},
+};
 
 /// How often ended bans are taken off the lists. The kernel ends them by itself, to the
 /// nanosecond; this only tidies up.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether a change has to be taken back.
+const REVERT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Loads an issuer's keys for the first time. A failure is told, and mended later: until then
 /// its tokens are refused.
@@ -70,6 +77,26 @@ pub(crate) async fn expire(lists: Arc<Lists>, journal: Arc<Journal>) {
                 }
             }
             Err(error) => tracing::error!(%error, "ended bans could not be taken off"),
+        }
+    }
+}
+
+/// Takes changes back that nobody confirmed in time. Never ends.
+pub(crate) async fn revert(lists: Arc<Lists>, journal: Arc<Journal>) {
+    loop {
+        time::sleep(REVERT_INTERVAL).await;
+        let lists = Arc::clone(&lists);
+        let reverted = tokio::task::spawn_blocking(move || lists.revert_due()).await;
+        match reverted {
+            Ok(Ok(reverted)) => {
+                for (change, entries) in reverted {
+                    let what = &change.what;
+                    tracing::warn!(what, entries, "nobody confirmed it: reverted");
+                    note(&journal, "revert", &format!("{what}: nobody confirmed it"));
+                }
+            }
+            Ok(Err(error)) => tracing::error!(%error, "a change could not be reverted"),
+            Err(_) => {}
         }
     }
 }

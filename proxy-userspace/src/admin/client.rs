@@ -79,12 +79,14 @@ pub(crate) fn ask_on(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::Manner;
 
     #[test]
     fn a_request_that_the_daemon_would_not_read_whole_is_not_sent() {
         let request = Request::Remove {
             list: "x".repeat(64 << 20),
             prefixes: Vec::new(),
+            manner: Manner::default(),
         };
         let refused = ask(Path::new("/nowhere"), &request).expect_err("a refusal");
         assert_eq!(

@@ -3,6 +3,7 @@
 //! ```text
 //! protocol  requests and replies, one JSON line each
 //! server    the daemon's end; peers are known by their credentials
+//! lists     entries of lists, changed and shown
 //! limits    the kernel's limits, shown and set
 //! trace     what each stage decides, told as it happens
 //! client    the command line's end
@@ -10,6 +11,7 @@
 
 mod client;
 mod limits;
+mod lists;
 mod protocol;
 mod server;
 mod trace;
@@ -18,8 +20,8 @@ use proxy_common::Mode;
 
 pub(crate) use client::{ask, ask_on};
 pub(crate) use protocol::{
-    BadLineReport, CutReport, InterfaceStatus, LimitReport, ListSize, ReasonStatus, Reply, Request,
-    Status, Tested,
+    BadLineReport, Changed, CutReport, InterfaceStatus, LimitReport, ListSize, Manner,
+    ReasonStatus, Reply, Request, Status, Tested,
 };
 pub(crate) use server::{Admin, AdminError, bind};
 pub(crate) use trace::LONGEST as LONGEST_TRACE;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::entry::Entry;
+use crate::lists::{Entry, Filter, PendingReport, Place};
 
 /// What the command line asks.
 #[derive(Debug, Serialize, Deserialize)]
@@ -17,19 +17,30 @@ pub(crate) enum Request {
         trusted: bool,
         prefixes: Vec<IpNet>,
         ttl_ms: Option<u64>,
+        /// At least twice as long as the last time, of prefixes that were banned before.
+        #[serde(default)]
+        escalate: bool,
         reason: Option<String>,
-        /// Those to block although they cover what keeps the host reachable.
+        /// Those to block although they are very wide, or cover what keeps the host reachable.
         #[serde(default)]
         force: Vec<IpNet>,
         /// Where the operator's own session comes from.
         #[serde(default)]
         operator: Option<IpAddr>,
+        #[serde(flatten)]
+        manner: Manner,
     },
     /// Take prefixes off a list.
-    Remove { list: String, prefixes: Vec<IpNet> },
+    Remove {
+        list: String,
+        prefixes: Vec<IpNet>,
+        #[serde(flatten)]
+        manner: Manner,
+    },
     /// Put what a file holds on a list: all of it or nothing.
     Import {
         list: String,
+        trusted: bool,
         /// For as long as `ttl_ms` says.
         prefixes: Vec<IpNet>,
         /// With the milliseconds that the file gives each of them.
@@ -39,11 +50,21 @@ pub(crate) enum Request {
         /// Where the operator's own session comes from.
         #[serde(default)]
         operator: Option<IpAddr>,
-        /// Only say what would come of it.
-        dry_run: bool,
+        #[serde(flatten)]
+        manner: Manner,
     },
-    /// Show entries.
-    List { list: Option<String>, trusted: bool },
+    /// Let a change stay that waits to be confirmed, or all of them.
+    Confirm { id: Option<u64> },
+    /// Show changes that wait to be confirmed.
+    Pending,
+    /// Show entries; answered page by page.
+    List {
+        #[serde(flatten)]
+        filter: Filter,
+        after: Option<Place>,
+        /// Most entries.
+        limit: Option<usize>,
+    },
     /// What is known of an address.
     Test { address: IpAddr },
     /// How the daemon is.
@@ -65,27 +86,22 @@ pub(crate) enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub(crate) enum Reply {
-    /// A change was made, is in the kernel and on the disk.
-    Changed {
-        changed: usize,
-        unchanged: usize,
-        /// What was left out of an imported file.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        cut: Vec<CutReport>,
-    },
-    /// What an import would do; nothing was changed.
-    Planned {
-        added: usize,
-        changed: usize,
-        unchanged: usize,
-        /// What would be left out.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        cut: Vec<CutReport>,
-    },
+    /// A change was made, is in the kernel and on the disk; or would be made.
+    Changed(Changed),
     /// A file was refused; nothing was changed.
     BadLines { lines: Vec<BadLineReport> },
-    /// Entries.
-    Entries { entries: Vec<Entry> },
+    /// Entries. Where `more` is set, further replies follow.
+    Entries {
+        entries: Vec<Entry>,
+        more: bool,
+        /// Behind which entry those begin that were left out because of a limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rest: Option<Place>,
+    },
+    /// Changes that wait to be confirmed.
+    Pending { pending: Vec<PendingReport> },
+    /// Changes that stay.
+    Confirmed { confirmed: Vec<PendingReport> },
     /// About an address.
     Tested(Tested),
     /// How the daemon is.
@@ -98,6 +114,36 @@ pub(crate) enum Reply {
     TraceEnd { lines: u64, lost: u64 },
     /// The request was refused.
     Error { message: String },
+}
+
+/// How a change is made.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Manner {
+    /// Only say what would come of it.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+    /// It reverts by itself when nobody confirms it for so long.
+    #[serde(default)]
+    pub(crate) confirm_ms: Option<u64>,
+}
+
+/// What a change did.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Changed {
+    /// Nothing was done; this is what would be.
+    pub(crate) dry_run: bool,
+    /// Entries that came out different: added, changed or removed.
+    pub(crate) changed: usize,
+    pub(crate) unchanged: usize,
+    pub(crate) added: usize,
+    pub(crate) extended: usize,
+    pub(crate) removed: usize,
+    /// What was left out of an imported file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) cut: Vec<CutReport>,
+    /// Under which it waits to be confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pending: Option<u64>,
 }
 
 /// An entry of an imported file that was cut around what keeps the host reachable.

@@ -1,38 +1,38 @@
 //! The daemon's end of the admin socket.
 
 use std::{
-    cmp::Reverse,
     fs, io,
-    net::IpAddr,
     os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use audit::{Event, Journal, ListRecord};
-use datapath::{AttachmentOrigin, Standing};
-use ipnet::IpNet;
+use audit::Journal;
+use datapath::AttachmentOrigin;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream, unix::UCred},
-    sync::watch,
+    sync::{mpsc, watch},
     time,
 };
 
 use super::{
-    CutReport, InterfaceStatus, LONGEST_LINE, ListSize, ReasonStatus, Reply, Request, Status,
-    Tested, mode_name,
+    InterfaceStatus, LONGEST_LINE, ListSize, ReasonStatus, Reply, Request, Status, mode_name,
 };
 use crate::{
-    feed::parse_prefix,
-    lifeline::{self, Cut, Needed},
-    lists::{Addition, ListError, Lists, Preview},
-    trail::{note, tell},
+    lifeline::Needed,
+    lists::{ListError, Lists, Widest},
 };
 
 /// A peer that asks nothing for this long is let go.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// A peer that doesn't take a page for this long is let go.
+const SLOWEST: Duration = Duration::from_secs(60);
+
+/// Pages that are made before the first one is taken.
+const PAGES_AHEAD: usize = 2;
 
 /// Why the socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -56,17 +56,10 @@ pub(crate) struct Admin {
     pub(crate) draining: watch::Receiver<bool>,
     /// What the configuration names and the host must go on reaching.
     pub(crate) needed: Vec<Needed>,
+    /// Wider prefixes are only added when they are typed twice.
+    pub(crate) widest: Widest,
     /// Held while somebody traces.
     pub(crate) tracing: Mutex<()>,
-}
-
-/// A change of a list, for the audit trail.
-struct Change<'a> {
-    action: &'a str,
-    list: &'a str,
-    ttl: Option<Duration>,
-    reason: Option<&'a str>,
-    changed: usize,
 }
 
 /// Makes the socket, for its owner's eyes only unless other users are allowed.
@@ -126,7 +119,8 @@ impl Admin {
     async fn welcome(self: Arc<Self>, stream: UnixStream) -> io::Result<()> {
         let peer = stream.peer_cred()?;
         let (reader, mut writer) = stream.into_split();
-        let reply = if peer.uid() == 0 || self.allowed_uids.contains(&peer.uid()) {
+        let (said, mut replies) = mpsc::channel(PAGES_AHEAD);
+        if peer.uid() == 0 || self.allowed_uids.contains(&peer.uid()) {
             let mut line = String::new();
             let mut reader = BufReader::new(reader.take(LONGEST_LINE));
             time::timeout(SILENCE, reader.read_line(&mut line)).await??;
@@ -136,142 +130,43 @@ impl Admin {
             }
             // Lists take locks and sync the disk: nothing for a thread that serves requests.
             let admin = Arc::clone(&self);
-            tokio::task::spawn_blocking(move || admin.answer(&line, &peer)).await?
+            tokio::task::spawn_blocking(move || {
+                admin.answer(&line, &peer, &|reply| said.blocking_send(reply).is_ok());
+            });
         } else {
-            Reply::Error {
-                message: format!(
-                    "uid {} may not use the admin socket; run this as root, or list the uid in admin.allowed_uids",
-                    peer.uid()
-                ),
-            }
-        };
-        let mut line = serde_json::to_vec(&reply)?;
-        line.push(b'\n');
-        writer.write_all(&line).await
+            let message = format!(
+                "uid {} may not use the admin socket; run this as root, or list the uid in admin.allowed_uids",
+                peer.uid()
+            );
+            let _ = said.send(Reply::Error { message }).await;
+        }
+        while let Some(reply) = replies.recv().await {
+            let mut line = serde_json::to_vec(&reply)?;
+            line.push(b'\n');
+            time::timeout(SLOWEST, writer.write_all(&line)).await??;
+        }
+        Ok(())
     }
 
-    fn answer(&self, line: &str, peer: &UCred) -> Reply {
-        let request = match serde_json::from_str(line) {
-            Ok(request) => request,
-            Err(error) => {
-                return Reply::Error {
-                    message: format!("the request can't be read: {error}"),
-                };
-            }
+    /// Says one reply, or page after page until there are no more or nobody listens.
+    fn answer(&self, line: &str, peer: &UCred, say: &dyn Fn(Reply) -> bool) {
+        let refused = |message| Reply::Error { message };
+        let reply = match serde_json::from_str(line) {
+            Ok(Request::List {
+                filter,
+                after,
+                limit,
+            }) => return self.list(&filter, after, limit, say),
+            Ok(request) => self
+                .act(request, peer)
+                .unwrap_or_else(|error| refused(error.to_string())),
+            Err(error) => refused(format!("the request can't be read: {error}")),
         };
-        self.act(request, peer)
-            .unwrap_or_else(|error| Reply::Error {
-                message: error.to_string(),
-            })
+        say(reply);
     }
 
     fn act(&self, request: Request, peer: &UCred) -> Result<Reply, ListError> {
         match request {
-            Request::Add {
-                list,
-                trusted,
-                prefixes,
-                ttl_ms,
-                reason,
-                force,
-                operator,
-            } => {
-                let prefixes = check_prefixes(&prefixes)?;
-                if !trusted {
-                    self.spare_lifelines(&prefixes, &force, operator)?;
-                }
-                let ttl = ttl_ms.map(bounded_ttl);
-                let entries: Vec<_> = prefixes.iter().map(|prefix| (*prefix, ttl)).collect();
-                let addition = Addition {
-                    list: &list,
-                    trusted,
-                    entries: &entries,
-                    reason,
-                };
-                let changed = self.lists.add(&addition)?;
-                let change = Change {
-                    action: "add",
-                    list: &list,
-                    ttl,
-                    reason: addition.reason.as_deref(),
-                    changed,
-                };
-                for prefix in &prefixes {
-                    self.record(&change, Some(prefix), peer);
-                }
-                Ok(changed_of(changed, prefixes.len(), Vec::new()))
-            }
-            Request::Remove { list, prefixes } => {
-                let prefixes = check_prefixes(&prefixes)?;
-                let change = Change {
-                    action: "remove",
-                    list: &list,
-                    ttl: None,
-                    reason: None,
-                    changed: self.lists.remove(&list, &prefixes)?,
-                };
-                for prefix in &prefixes {
-                    self.record(&change, Some(prefix), peer);
-                }
-                Ok(changed_of(change.changed, prefixes.len(), Vec::new()))
-            }
-            Request::Import {
-                list,
-                prefixes,
-                timed,
-                ttl_ms,
-                reason,
-                operator,
-                dry_run,
-            } => {
-                let ttl = ttl_ms.map(bounded_ttl);
-                let lifelines = lifeline::observe(operator, &self.needed);
-                let (entries, cuts) =
-                    lifeline::cut_around(imported(&prefixes, &timed, ttl)?, &lifelines);
-                let addition = Addition {
-                    list: &list,
-                    trusted: false,
-                    entries: &entries,
-                    reason,
-                };
-                if dry_run {
-                    let preview = self.lists.preview(&addition)?;
-                    return Ok(planned(preview, cuts));
-                }
-                let changed = self.lists.add(&addition)?;
-                let change = Change {
-                    action: "import",
-                    list: &list,
-                    ttl,
-                    reason: addition.reason.as_deref(),
-                    changed,
-                };
-                self.record(&change, None, peer);
-                for Cut { entry, around } in &cuts {
-                    let detail = format!("{entry} of {list} around {around}");
-                    note(&self.journal, "cut_entry", &detail);
-                }
-                Ok(changed_of(changed, addition.entries.len(), cuts))
-            }
-            Request::List { list, trusted } => Ok(Reply::Entries {
-                entries: self.lists.entries(list.as_deref(), Some(trusted)),
-            }),
-            Request::Test { address } => {
-                let (standing, entries) = self.lists.test(address);
-                let (standing, dropped) = match standing {
-                    Standing::Unlisted => ("unlisted", false),
-                    Standing::Trusted => ("trusted", false),
-                    Standing::Blocked => ("blocked", true),
-                    Standing::Banned { .. } => ("banned", true),
-                    Standing::Monitored => ("monitored", false),
-                };
-                Ok(Reply::Tested(Tested {
-                    address: address.to_canonical(),
-                    standing: standing.to_owned(),
-                    dropped,
-                    entries,
-                }))
-            }
             Request::Status => Ok(Reply::Status(Box::new(self.status()?))),
             Request::Limits => self.limits(),
             Request::SetLimit {
@@ -282,43 +177,8 @@ impl Admin {
             } => self.set_limit(&limit, rate, burst, mode.as_deref(), peer),
             // Answered line by line, in `welcome`.
             Request::Trace { .. } => Ok(Reply::TraceEnd { lines: 0, lost: 0 }),
+            about_lists => self.act_on_lists(about_lists, peer),
         }
-    }
-
-    /// Refuses prefixes that cover what keeps the host reachable, but those that are forced.
-    fn spare_lifelines(
-        &self,
-        prefixes: &[IpNet],
-        force: &[IpNet],
-        operator: Option<IpAddr>,
-    ) -> Result<(), ListError> {
-        let lifelines = lifeline::observe(operator, &self.needed);
-        for prefix in prefixes.iter().filter(|prefix| !force.contains(prefix)) {
-            if let Some(line) = lifeline::covered(prefix, &lifelines) {
-                return Err(ListError::Lifeline {
-                    prefix: *prefix,
-                    line: line.clone(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn record(&self, change: &Change<'_>, prefix: Option<&IpNet>, peer: &UCred) {
-        let until = change
-            .ttl
-            .and_then(|ttl| std::time::SystemTime::now().checked_add(ttl));
-        let record = ListRecord {
-            action: change.action.to_owned(),
-            list: change.list.to_owned(),
-            prefix: prefix.map(ToString::to_string),
-            changed: change.changed,
-            until: until.map(crate::render::rfc3339),
-            reason: change.reason.map(str::to_owned),
-            by_uid: Some(peer.uid()),
-            by_pid: peer.pid(),
-        };
-        tell(&self.journal, &Event::List(record));
     }
 
     fn status(&self) -> Result<Status, ListError> {
@@ -373,70 +233,5 @@ impl Admin {
             audit_path: self.journal.path().display().to_string(),
             audit_failing: self.journal.is_failing(),
         })
-    }
-}
-
-/// What the command line has checked is checked again: anybody may write to the socket who may
-/// use it.
-fn check_prefixes(prefixes: &[IpNet]) -> Result<Vec<IpNet>, ListError> {
-    prefixes
-        .iter()
-        .map(|prefix| {
-            parse_prefix(&prefix.to_string()).map_err(|problem| ListError::Prefix {
-                prefix: *prefix,
-                problem,
-            })
-        })
-        .collect()
-}
-
-/// Each prefix of an import once. Of two with different times, the longer one counts.
-fn imported(
-    prefixes: &[IpNet],
-    timed: &[(IpNet, u64)],
-    ttl: Option<Duration>,
-) -> Result<Vec<(IpNet, Option<Duration>)>, ListError> {
-    let (with_time, times): (Vec<IpNet>, Vec<u64>) = timed.iter().copied().unzip();
-    let times = times.into_iter().map(|ms| Some(bounded_ttl(ms)));
-    let mut entries: Vec<_> = check_prefixes(prefixes)?
-        .into_iter()
-        .map(|prefix| (prefix, ttl))
-        .chain(check_prefixes(&with_time)?.into_iter().zip(times))
-        .collect();
-    let time = |ttl: Option<Duration>| ttl.unwrap_or(Duration::MAX);
-    entries.sort_unstable_by_key(|(prefix, ttl)| (*prefix, Reverse(time(*ttl))));
-    entries.dedup_by_key(|(prefix, _)| *prefix);
-    Ok(entries)
-}
-
-/// A ban of a century is for good, and its end can still be written down (RFC 3339 ends in 9999).
-fn bounded_ttl(ttl_ms: u64) -> Duration {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
-    Duration::from_millis(ttl_ms).min(CENTURY)
-}
-
-fn planned(preview: Preview, cuts: Vec<Cut>) -> Reply {
-    Reply::Planned {
-        added: preview.added,
-        changed: preview.changed,
-        unchanged: preview.unchanged,
-        cut: reported(cuts),
-    }
-}
-
-fn reported(cuts: Vec<Cut>) -> Vec<CutReport> {
-    let report = |Cut { entry, around }| CutReport {
-        entry,
-        around: around.prefix,
-        what: around.what,
-    };
-    cuts.into_iter().map(report).collect()
-}
-
-fn changed_of(changed: usize, asked: usize, cuts: Vec<Cut>) -> Reply {
-    Reply::Changed {
-        changed,
-        unchanged: asked.saturating_sub(changed),
-        cut: reported(cuts),
     }
 }

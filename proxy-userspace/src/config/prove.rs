@@ -14,7 +14,10 @@ use ipnet::IpNet;
 use policy::RouteTable;
 use toml::Spanned;
 
-use crate::lists::{ALLOW, CONFIG_TRUSTED};
+use crate::{
+    feed::{SHORTEST_V4, SHORTEST_V6},
+    lists::{ALLOW, CONFIG_TRUSTED, Widest},
+};
 
 use super::{
     mistake::{Mistakes, Prover},
@@ -37,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) blocked: Vec<IpNet>,
     /// Names of lists that only watch.
     pub(crate) monitored: Vec<String>,
+    pub(crate) widest: Widest,
     pub(crate) admin_socket: PathBuf,
     pub(crate) admin_uids: Vec<u32>,
     pub(crate) audit_path: PathBuf,
@@ -115,6 +119,22 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
         trusted: prefixes(&mut prover, "lists.trusted", &written.lists.trusted),
         blocked: prefixes(&mut prover, "lists.blocked", &written.lists.blocked),
         monitored: prove_monitored(&mut prover, &written.lists.monitor),
+        widest: Widest {
+            v4: in_range(
+                &mut prover,
+                "lists.widest.ipv4",
+                written.lists.widest.ipv4.as_ref(),
+                SHORTEST_V4,
+                (0, 32),
+            ),
+            v6: in_range(
+                &mut prover,
+                "lists.widest.ipv6",
+                written.lists.widest.ipv6.as_ref(),
+                SHORTEST_V6,
+                (0, 128),
+            ),
+        },
         admin_socket: written
             .admin
             .socket

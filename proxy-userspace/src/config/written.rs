@@ -255,6 +255,17 @@ pub(crate) struct Lists {
     /// Names of lists that only watch: what they would drop is counted and passes.
     #[serde(default)]
     pub(crate) monitor: Vec<Spanned<String>>,
+    /// Shortest prefixes that `block add` and `allow add` take without `--force`.
+    #[serde(default)]
+    pub(crate) widest: Widest,
+}
+
+/// `{ ipv4 = 8, ipv6 = 16 }`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Widest {
+    pub(crate) ipv4: Option<Spanned<u8>>,
+    pub(crate) ipv6: Option<Spanned<u8>>,
 }
 
 /// `[admin]`

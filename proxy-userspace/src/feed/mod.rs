@@ -33,6 +33,6 @@ mod write;
 
 pub(crate) use format::Format;
 pub(crate) use gzip::unpack;
-pub(crate) use prefix::{PrefixProblem, parse_prefix};
+pub(crate) use prefix::{SHORTEST_V4, SHORTEST_V6, canonical, parse_any_prefix, parse_prefix};
 pub(crate) use read::{BadLine, FeedError, Reading, read};
 pub(crate) use write::write;

@@ -8,8 +8,8 @@ use super::read::LineProblem;
 
 /// Shortest IPv4 and IPv6 prefix that a list may hold. A typing error of one digit must not take
 /// a whole host off the network.
-const SHORTEST_V4: u8 = 8;
-const SHORTEST_V6: u8 = 16;
+pub(crate) const SHORTEST_V4: u8 = 8;
+pub(crate) const SHORTEST_V6: u8 = 16;
 
 /// Why a text is no prefix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,17 +20,26 @@ pub(crate) enum PrefixProblem {
     TooWide,
 }
 
-/// An address or CIDR; host bits are cleared, v4-mapped IPv6 becomes IPv4.
+/// An address or CIDR, not too wide; host bits are cleared, v4-mapped IPv6 becomes IPv4.
 pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, PrefixProblem> {
+    bounded(parse_any_prefix(text)?)
+}
+
+/// An address or CIDR, however wide, for those who are asked again before it counts.
+pub(crate) fn parse_any_prefix(text: &str) -> Result<IpNet, PrefixProblem> {
     let text = text.trim();
-    let prefix = match text.parse::<IpAddr>() {
-        Ok(address) => IpNet::from(address.to_canonical()),
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(IpNet::from(address.to_canonical())),
         Err(_) => text
             .parse::<IpNet>()
             .map_err(|_| PrefixProblem::NotAPrefix)
-            .map(|prefix| unmapped(prefix.trunc()))?,
-    };
-    bounded(prefix)
+            .map(canonical),
+    }
+}
+
+/// Without host bits; a v4-mapped one as IPv4.
+pub(crate) fn canonical(prefix: IpNet) -> IpNet {
+    unmapped(prefix.trunc())
 }
 
 fn bounded(prefix: IpNet) -> Result<IpNet, PrefixProblem> {

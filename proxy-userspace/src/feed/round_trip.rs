@@ -6,7 +6,7 @@ use clap::ValueEnum as _;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Format, Reading, parse_prefix, read, write};
-use crate::entry::Entry;
+use crate::lists::Entry;
 
 /// Numbers that are the same in every run (xorshift64, Marsaglia 2003).
 pub(super) struct Numbers(pub(super) u64);

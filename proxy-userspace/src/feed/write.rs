@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde_json::json;
 
 use super::format::Format;
-use crate::{entry::Entry, render::rfc3339_ms};
+use crate::{lists::Entry, render::rfc3339_ms};
 
 /// The longest timeout of an ipset, in seconds.
 const LONGEST_IPSET: u64 = 2_147_483;

@@ -34,6 +34,50 @@ impl Claim {
             mode: Mode::Enforce,
         }
     }
+
+    /// When it ends, of those that do.
+    pub(crate) fn until_ns(self) -> Option<u64> {
+        match self {
+            Self::Blocked { until_ns, .. } => until_ns,
+            Self::Trusted => None,
+        }
+    }
+}
+
+/// A claim, and where the caller keeps what else is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// What is claimed.
+    pub claim: Claim,
+    /// The caller's own; 0 of claims without.
+    pub note: u32,
+}
+
+impl From<Claim> for Noted {
+    fn from(claim: Claim) -> Self {
+        Self { claim, note: 0 }
+    }
+}
+
+impl Noted {
+    /// This claim after a list made another one: a second block extends the first and never
+    /// shortens it, in all else the second counts.
+    pub(crate) fn then(self, other: Self) -> Self {
+        let claim = match (self.claim, other.claim) {
+            (
+                Claim::Blocked { until_ns: old, .. },
+                Claim::Blocked {
+                    until_ns: new,
+                    mode,
+                },
+            ) => Claim::Blocked {
+                until_ns: old.zip(new).map(|(old, new)| old.max(new)),
+                mode,
+            },
+            (_, claim) => claim,
+        };
+        Self { claim, ..other }
+    }
 }
 
 /// What all lists together say about an address.
@@ -109,26 +153,4 @@ impl Sum {
             (None, None) => None,
         }
     }
-}
-
-/// Puts a claim beside those of other lists. A second block of a list extends the first and never
-/// shortens it.
-pub(crate) fn insert(claims: &mut Vec<(ListId, Claim)>, list: ListId, claim: Claim) {
-    let Some((_, existing)) = claims.iter_mut().find(|(of, _)| *of == list) else {
-        claims.push((list, claim));
-        return;
-    };
-    *existing = match (*existing, claim) {
-        (
-            Claim::Blocked { until_ns: old, .. },
-            Claim::Blocked {
-                until_ns: new,
-                mode,
-            },
-        ) => Claim::Blocked {
-            until_ns: old.zip(new).map(|(old, new)| old.max(new)),
-            mode,
-        },
-        (_, claim) => claim,
-    };
 }

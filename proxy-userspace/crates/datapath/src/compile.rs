@@ -90,7 +90,9 @@ fn walk<P: Family>(
         let (outer, cover) = path
             .last()
             .map_or_else(Default::default, |(_, sum, cover)| (*sum, *cover));
-        let sum = claims.iter().fold(outer, |sum, (_, claim)| sum.add(*claim));
+        let sum = claims
+            .iter()
+            .fold(outer, |sum, (_, noted)| sum.add(noted.claim));
         let cover = if prefix.length() <= FRONT_BITS {
             sum
         } else {

@@ -7,10 +7,12 @@
 //! pins      what is pinned in bpffs, and whether it may be adopted
 //! attach    one interface: adopt, attach natively or generically, name who is in the way
 //! truth     what the lists add up to, and what a change of one entry changes
-//! claim, prefixes, family   claims and their sums; those of one address family; IPv4 and IPv6
+//! claim, claims   what a list says of a prefix, and all lists' of one
+//! prefixes, family  the claims of one address family; IPv4 and IPv6
 //! plan      the writes that a change comes to
 //! compile   a whole table in one pass
 //! tables, mapping   putting plans and tables into the kernel's memory
+//! recover   what an earlier run's tables say
 //! rules     scope, limits and samples as the program reads them
 //! trace     the program that tells of each stage, for a while
 //! counters  what was passed and dropped, and samples of the drops
@@ -20,6 +22,7 @@
 mod agreement;
 mod attach;
 mod claim;
+mod claims;
 mod compile;
 mod counters;
 mod error;
@@ -31,6 +34,7 @@ mod object;
 mod pins;
 mod plan;
 mod prefixes;
+mod recover;
 mod rules;
 mod start;
 mod tables;
@@ -38,14 +42,15 @@ mod trace;
 mod truth;
 
 pub use attach::{Attachment, AttachmentMode, AttachmentOrigin, interface_names};
-pub use claim::{Claim, ListId, Standing};
+pub use claim::{Claim, ListId, Noted, Standing};
 pub use counters::{Drop, PinnedCounters, ReasonCount, Samples};
 pub use error::{DatapathError, InterfaceOwner};
-pub use host::{Host, boot_ns};
+pub use host::{Host, boot_ns, return_memory};
 pub use netlink::{default_gateways, local_addresses};
 pub use object::{embedded_object, is_stub};
 pub use pins::{Pins, detach};
 pub use plan::{Change, Plan};
+pub use recover::pinned_claims;
 pub use rules::Rules;
 pub use start::{Admitted, Datapath, Options};
 pub use tables::Tables;

@@ -63,7 +63,16 @@ impl MappedArray {
         let mut definition = template.definition.clone();
         definition.set_max_entries(lines);
         let btf = template.btf.as_ref().map(AsFd::as_fd);
-        let map = MapData::create(definition, "portcullis_list", btf)?;
+        Self::over(MapData::create(definition, "portcullis_list", btf)?, lines)
+    }
+
+    /// A map that is there.
+    pub(crate) fn open(map: MapData) -> Result<Self, MapError> {
+        let lines = map.info()?.max_entries();
+        Self::over(map, lines)
+    }
+
+    fn over(map: MapData, lines: u32) -> Result<Self, MapError> {
         // SAFETY: a mapping at an address that the kernel chooses; nothing of ours lies there.
         let address = unsafe {
             mmap(

@@ -1,6 +1,9 @@
 //! The claims about prefixes of one address family, and what a table must hold for them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::Bound,
+};
 
 use ipnet::IpNet;
 use proxy_common::{
@@ -9,7 +12,8 @@ use proxy_common::{
 };
 
 use crate::{
-    claim::{Claim, ListId, Sum},
+    claim::{ListId, Noted, Sum},
+    claims::Claims,
     family::{FRONT_BITS, Family},
     plan::{Change, Plan},
 };
@@ -20,9 +24,9 @@ const MOST_COMPARED: usize = 1 << 13;
 
 /// Claims by prefix, ordered by address and then by length: what lies in a prefix follows it
 /// without a gap. What covers one is looked up by each length that any entry has.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Prefixes<P: Family> {
-    claims: BTreeMap<P, Vec<(ListId, Claim)>>,
+    claims: BTreeMap<P, Claims>,
     /// Prefixes of each length.
     lengths: [usize; 129],
 }
@@ -46,40 +50,84 @@ struct Scope<P> {
 type Desired = (Vec<Option<Cell>>, Vec<(Code, Option<Cell>)>);
 
 impl<P: Family> Prefixes<P> {
-    /// Edits the claims of one prefix and tells what a table must change.
-    pub(crate) fn edit(&mut self, prefix: P, edit: impl FnOnce(&mut Vec<(ListId, Claim)>)) -> Plan {
+    /// These claims with others in their place; edits are ordered by prefix, and of two for one
+    /// prefix and list the last counts.
+    pub(crate) fn with(&self, edits: Vec<(P, ListId, Option<Noted>)>) -> Self {
+        let mut lengths = [0; 129];
+        let mut edits = edits.into_iter().peekable();
+        let mut kept = self.claims.iter().peekable();
+        let merged = std::iter::from_fn(|| {
+            loop {
+                let edited = edits.peek().map(|(prefix, ..)| *prefix);
+                let held = kept.next_if(|(held, _)| edited.is_none_or(|edited| **held <= edited));
+                let (prefix, mut claims) = match held {
+                    Some((prefix, claims)) => (*prefix, Some(claims.clone())),
+                    None => (edited?, None),
+                };
+                while let Some((_, list, noted)) = edits.next_if(|(of, ..)| *of == prefix) {
+                    claims = match claims {
+                        Some(claims) => claims.with(list, noted),
+                        None => noted.map(|noted| Claims::new(list, noted)),
+                    };
+                }
+                if let Some(claims) = claims {
+                    lengths[usize::from(prefix.length())] += 1;
+                    return Some((prefix, claims));
+                }
+            }
+        });
+        let claims = merged.collect();
+        Self { claims, lengths }
+    }
+
+    /// Makes `list` claim just this about a prefix, or nothing, and tells what a table must change.
+    pub(crate) fn edit(&mut self, prefix: P, list: ListId, noted: Option<Noted>) -> Plan {
         let Some(scope) = self.scope(prefix) else {
-            self.edit_quietly(prefix, edit);
+            self.edit_quietly(prefix, list, noted);
             return Plan::rebuild();
         };
         let before = self.desired(&scope);
-        self.edit_quietly(prefix, edit);
+        self.edit_quietly(prefix, list, noted);
         let after = self.desired(&scope);
         Plan::of(difference(&scope, &before, &after))
     }
 
-    /// Edits the claims of one prefix.
-    pub(crate) fn edit_quietly(&mut self, prefix: P, edit: impl FnOnce(&mut Vec<(ListId, Claim)>)) {
-        let claims = self.claims.entry(prefix).or_default();
-        let was_listed = !claims.is_empty();
-        edit(claims);
-        let is_listed = !claims.is_empty();
+    /// Makes `list` claim just this about a prefix, or nothing.
+    pub(crate) fn edit_quietly(&mut self, prefix: P, list: ListId, noted: Option<Noted>) {
+        let before = self.claims.get(&prefix);
+        let after = match before {
+            Some(before) => before.with(list, noted),
+            None => noted.map(|noted| Claims::new(list, noted)),
+        };
         let length = &mut self.lengths[usize::from(prefix.length())];
-        match (was_listed, is_listed) {
-            (false, true) => *length += 1,
-            (true, false) => *length -= 1,
-            _ => {}
-        }
-        if !is_listed {
-            self.claims.remove(&prefix);
+        match (before.is_some(), after) {
+            (was_listed, Some(after)) => {
+                *length += usize::from(!was_listed);
+                self.claims.insert(prefix, after);
+            }
+            (true, None) => {
+                *length -= 1;
+                self.claims.remove(&prefix);
+            }
+            (false, None) => {}
         }
     }
 
     /// Prefixes with claims, each before those that lie in it.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (P, &[(ListId, Claim)])> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (P, &Claims)> {
+        self.claims.iter().map(|(prefix, claims)| (*prefix, claims))
+    }
+
+    /// What `list` claims, in order, behind `after` where it is given.
+    pub(crate) fn of_list(
+        &self,
+        list: ListId,
+        after: Option<P>,
+    ) -> impl Iterator<Item = (P, Noted)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.claims
-            .iter()
-            .map(|(prefix, claims)| (*prefix, claims.as_slice()))
+            .range((from, Bound::Unbounded))
+            .filter_map(move |(prefix, claims)| Some((*prefix, claims.of(list)?)))
     }
 
     /// How many prefixes have claims.
@@ -87,9 +135,9 @@ impl<P: Family> Prefixes<P> {
         self.claims.len()
     }
 
-    /// The claims about exactly this prefix.
-    pub(crate) fn get(&self, prefix: P) -> &[(ListId, Claim)] {
-        self.claims.get(&prefix).map_or(&[], Vec::as_slice)
+    /// What `list` claims about exactly this prefix.
+    pub(crate) fn get(&self, prefix: P, list: ListId) -> Option<Noted> {
+        self.claims.get(&prefix)?.of(list)
     }
 
     /// A prefix with claims and those that lie in it, in order.
@@ -101,12 +149,12 @@ impl<P: Family> Prefixes<P> {
     }
 
     /// The prefixes with claims that a prefix lies in, and itself, shortest first.
-    fn covers(&self, prefix: P) -> impl Iterator<Item = (P, &[(ListId, Claim)])> {
+    fn covers(&self, prefix: P) -> impl Iterator<Item = (P, &Claims)> {
         (0..=prefix.length())
             .filter(|length| self.lengths[usize::from(*length)] > 0)
             .filter_map(move |length| {
                 let cover = prefix.resized(length);
-                Some((cover, self.claims.get(&cover)?.as_slice()))
+                Some((cover, self.claims.get(&cover)?))
             })
     }
 
@@ -181,17 +229,18 @@ impl<P: Family> Prefixes<P> {
     /// What all prefixes that cover this one add up to.
     pub(crate) fn cell(&self, prefix: &P) -> Option<Cell> {
         self.covers(*prefix)
-            .flat_map(|(_, claims)| claims)
-            .fold(Sum::default(), |sum, (_, claim)| sum.add(*claim))
+            .flat_map(|(_, claims)| claims.iter())
+            .fold(Sum::default(), |sum, (_, noted)| sum.add(noted.claim))
             .cell()
     }
 
-    pub(crate) fn covering(&self, prefix: &P) -> Vec<(IpNet, ListId, Claim)> {
+    /// Every claim about a prefix that covers this one, shortest first.
+    pub(crate) fn covering(&self, prefix: &P) -> Vec<(IpNet, ListId, Noted)> {
         self.covers(*prefix)
             .flat_map(|(cover, claims)| {
                 claims
                     .iter()
-                    .map(move |(list, claim)| (cover.into(), *list, *claim))
+                    .map(move |(list, noted)| (cover.into(), list, noted))
             })
             .collect()
     }

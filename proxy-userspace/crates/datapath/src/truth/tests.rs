@@ -3,7 +3,7 @@
 use proxy_common::{Cell, Mode, table::Code};
 
 use super::*;
-use crate::plan::Change;
+use crate::{claim::Claim, plan::Change};
 
 const BANS: ListId = 0;
 const FEED: ListId = 1;
@@ -159,13 +159,12 @@ fn a_second_ban_extends_and_never_shortens() {
     let _ = truth.put(host, BANS, Claim::until(5_000));
     assert!(truth.put(host, BANS, Claim::until(1_000)).is_empty());
     let _ = truth.put(host, BANS, Claim::until(9_000));
-    assert_eq!(truth.claim(host, BANS), Some(Claim::until(9_000)));
-    let (ended, plan) = truth.expire(8_999);
-    assert!(ended.is_empty() && plan.is_empty(), "{ended:?} {plan:?}");
-    let (ended, plan) = truth.expire(9_000);
+    assert_eq!(truth.claim(host, BANS), Some(Claim::until(9_000).into()));
+    assert_eq!(truth.ended(8_999).count(), 0);
+    let ended: Vec<_> = truth.ended(9_000).collect();
     assert_eq!(ended, [(host, BANS)]);
     assert_eq!(
-        plan.changes(),
+        truth.remove(host, BANS).changes(),
         [
             Change::Code(net("203.0.113.0/24"), Code::Unlisted),
             Change::Remove(host),
@@ -174,22 +173,63 @@ fn a_second_ban_extends_and_never_shortens() {
 }
 
 #[test]
-fn more_bans_that_end_at_once_than_are_worth_it_make_the_tables_anew() {
+fn bans_end_in_their_order_and_none_that_was_withdrawn_or_moved() {
     let mut truth = Truth::default();
-    let ban = |number: usize| net(&format!("10.0.{}.{}/32", number >> 8, number & 255));
-    for number in 0..MANY_EDITS {
-        truth.set(ban(number), BANS, Some(Claim::until(1_000)));
+    let host = |last: u8| net(&format!("10.0.0.{last}/32"));
+    for last in 0..10 {
+        let end = Claim::until(1_000 - u64::from(last));
+        truth.set(host(last), BANS, Some(end));
     }
-    truth.set(ban(MANY_EDITS), BANS, Some(Claim::until(1_001)));
-    let (ended, plan) = truth.expire(1_000);
-    assert_eq!((ended.len(), plan.is_rebuild()), (MANY_EDITS, false));
-    assert_eq!(truth.len(), 1);
-    for number in 0..=MANY_EDITS {
-        truth.set(ban(number), BANS, Some(Claim::until(2_000)));
+    let _ = truth.remove(host(9), BANS);
+    let _ = truth.replace(host(8), BANS, Claim::until(5_000));
+    let _ = truth.replace(host(7), BANS, Claim::BLOCKED);
+    let ended: Vec<_> = truth.ended(998).map(|(prefix, _)| prefix).collect();
+    assert_eq!(ended, [6, 5, 4, 3, 2].map(host));
+    let emptied = truth.with((0..10).map(|last| (host(last), BANS, None)));
+    assert_eq!(emptied.ended(u64::MAX).count(), 0);
+}
+
+/// What `with` makes of many edits is what they make one by one.
+#[test]
+fn many_edits_at_once_come_to_what_they_come_to_one_by_one() {
+    let mut seed = 1_u64;
+    let mut below = |bound: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) % bound
+    };
+    let mut truth = Truth::default();
+    for _ in 0..50 {
+        let mut one_by_one = truth.clone();
+        let mut edits = Vec::new();
+        for _ in 0..200 {
+            let (third, last) = (below(4), below(6));
+            let prefix = match below(3) {
+                0 => net(&format!("10.0.{third}.0/{}", 20 + below(5))),
+                1 => net(&format!("10.0.{third}.{last}/32")),
+                _ => net(&format!("2001:db8:{third}::{last}/128")),
+            };
+            let claims = [None, Some(Claim::BLOCKED), Some(Claim::until(below(9)))];
+            let list = below(3) as ListId;
+            let note = below(100) as u32;
+            let noted = claims[below(3) as usize].map(|claim| Noted { claim, note });
+            one_by_one.set(prefix, list, noted);
+            edits.push((prefix, list, noted));
+        }
+        truth = truth.with(edits);
+        let all = |truth: &Truth| -> BTreeSet<String> {
+            truth.claims().map(|claim| format!("{claim:?}")).collect()
+        };
+        assert_eq!(all(&truth), all(&one_by_one));
+        assert_eq!(truth.len(), one_by_one.len());
+        let ended = |truth: &Truth| truth.ended(5).collect::<Vec<_>>();
+        assert_eq!(ended(&truth), ended(&one_by_one));
+        for list in 0..3 {
+            let listed: Vec<_> = truth.of_list(list, None).collect();
+            let middle = listed[listed.len() / 2].0;
+            let rest: Vec<_> = truth.of_list(list, Some(middle)).collect();
+            assert_eq!(rest, listed[listed.len() / 2 + 1..]);
+        }
     }
-    let (ended, plan) = truth.expire(2_000);
-    assert_eq!((ended.len(), plan.is_rebuild()), (MANY_EDITS + 1, true));
-    assert!(truth.is_empty());
 }
 
 #[test]

@@ -1,0 +1,214 @@
+//! Changes that revert by themselves unless somebody confirms them, also when the daemon was started
+//! again in between. A change is stored together with what it would take to revert it.
+
+use std::{collections::HashMap, time::Duration};
+
+use datapath::ListId;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ListError, Lists, Outcome, Writer,
+    change::{Beside, Edit},
+    edit,
+};
+use crate::state::{Clock, Content, Document, Ending, State, StateError};
+
+/// Documents of what waits: JSON of [`Pending`], and the entries before and after as contents.
+const WAITING: &str = "waiting";
+const BEFORE: &str = "waiting-before";
+const AFTER: &str = "waiting-after";
+
+/// A change that waits to be confirmed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Pending {
+    id: u64,
+    list: String,
+    trusted: bool,
+    what: String,
+    reverts: Ending,
+}
+
+/// A change that waits, or waited, to be confirmed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PendingReport {
+    pub(crate) id: u64,
+    pub(crate) list: String,
+    /// What was changed.
+    pub(crate) what: String,
+    /// Milliseconds until it reverts.
+    pub(crate) left_ms: u64,
+}
+
+impl Pending {
+    fn report(&self, clock: &Clock) -> PendingReport {
+        PendingReport {
+            id: self.id,
+            list: self.list.clone(),
+            what: self.what.clone(),
+            left_ms: self.reverts.left_ms(clock),
+        }
+    }
+}
+
+/// What waited when the daemon stopped.
+pub(super) fn load(state: &State) -> Result<Vec<Pending>, StateError> {
+    let documents = state.documents(WAITING)?;
+    Ok(documents
+        .iter()
+        .filter_map(|(id, bytes)| {
+            serde_json::from_slice(bytes)
+                .inspect_err(|error| tracing::error!(id, %error, "a change can't be reverted"))
+                .ok()
+        })
+        .collect())
+}
+
+impl Lists {
+    /// Carries a change out, and has it revert when it must be confirmed and isn't; then `what` is
+    /// what it is called.
+    #[expect(clippy::too_many_arguments, reason = "a change has that many sides")]
+    pub(super) fn confirmable(
+        &self,
+        writer: &mut Writer,
+        list: ListId,
+        edits: &[Edit],
+        confirm: Option<Duration>,
+        what: impl FnOnce() -> String,
+        mut beside: Beside,
+        mut outcome: Outcome,
+    ) -> Result<Outcome, ListError> {
+        let confirm = confirm.map(|within| (within, what()));
+        let confirm = confirm.filter(|_| !edits.is_empty());
+        let pending = confirm.map(|(within, what)| Pending {
+            id: writer.fresh_id(),
+            list: writer.names.name(list).to_owned(),
+            trusted: writer.names.trusted(list),
+            what,
+            reverts: Ending::after(within, &Clock::now()),
+        });
+        if let Some(pending) = &pending {
+            outcome.pending = Some(pending.id);
+            let name = pending.id.to_string();
+            let header = serde_json::to_vec(pending).unwrap_or_default();
+            let side = |note: fn(&Edit) -> Option<u32>| {
+                let entries = edits.iter().filter_map(|edit| {
+                    let stored = writer.notes.get(note(edit)?)?;
+                    Some((edit.prefix, stored, 0))
+                });
+                Content::collect(entries).encode()
+            };
+            beside.batch.documents.extend([
+                Document::put(WAITING, name.clone(), header),
+                Document::put(BEFORE, name.clone(), side(|edit| edit.before)),
+                Document::put(AFTER, name, side(|edit| edit.after)),
+            ]);
+        }
+        self.carry_out(writer, list, edits, beside)?;
+        writer.pending.extend(pending);
+        Ok(outcome)
+    }
+
+    /// Changes that wait to be confirmed.
+    pub(crate) fn pending(&self) -> Vec<PendingReport> {
+        let clock = Clock::now();
+        let writer = self.writer();
+        writer.pending.iter().map(|it| it.report(&clock)).collect()
+    }
+
+    /// Lets a change stay, or all that wait.
+    pub(crate) fn confirm(&self, id: Option<u64>) -> Result<Vec<PendingReport>, ListError> {
+        let clock = Clock::now();
+        let mut writer = self.writer();
+        let meant = |pending: &Pending| id.is_none_or(|id| id == pending.id);
+        let confirmed: Vec<PendingReport> = writer
+            .pending
+            .iter()
+            .filter(|pending| meant(pending))
+            .map(|pending| pending.report(&clock))
+            .collect();
+        if confirmed.is_empty() {
+            return Err(ListError::NothingPending(id));
+        }
+        let mut beside = Beside::default();
+        for report in &confirmed {
+            beside.batch.documents.extend(forgotten(report.id));
+        }
+        writer.state.commit(beside.batch)?;
+        writer.pending.retain(|pending| !meant(pending));
+        Ok(confirmed)
+    }
+
+    /// Reverts what nobody confirmed in time; returns what, and how many entries are as before.
+    ///
+    /// Entries that were changed again since are left as they are.
+    pub(crate) fn revert_due(&self) -> Result<Vec<(PendingReport, usize)>, ListError> {
+        let clock = Clock::now();
+        let mut writer = self.writer();
+        let due: Vec<Pending> = writer
+            .pending
+            .iter()
+            .filter(|pending| pending.reverts.left_ms(&clock) == 0)
+            .cloned()
+            .collect();
+        let mut reverted = Vec::new();
+        // The last first: an earlier change may lie under a later one.
+        for pending in due.iter().rev() {
+            let list = writer.names.find_or_add(&pending.list, pending.trusted)?;
+            let edits = self.reversal(&mut writer, list, pending)?;
+            let mut beside = Beside::default();
+            beside.batch.documents.extend(forgotten(pending.id));
+            self.carry_out(&mut writer, list, &edits, beside)?;
+            writer.pending.retain(|other| other.id != pending.id);
+            reverted.push((pending.report(&clock), edits.len()));
+        }
+        Ok(reverted)
+    }
+
+    fn reversal(
+        &self,
+        writer: &mut Writer,
+        list: ListId,
+        pending: &Pending,
+    ) -> Result<Vec<Edit>, ListError> {
+        let mut sides: HashMap<IpNet, (Option<u32>, Option<u32>)> = HashMap::new();
+        for (prefix, note) in writer.side(BEFORE, pending.id)? {
+            sides.entry(prefix).or_default().0 = Some(note);
+        }
+        for (prefix, note) in writer.side(AFTER, pending.id)? {
+            sides.entry(prefix).or_default().1 = Some(note);
+        }
+        Ok(sides
+            .into_iter()
+            .filter(|(prefix, (_, after))| self.note(list, *prefix) == *after)
+            .map(|(prefix, (before, after))| edit(prefix, after, before))
+            .collect())
+    }
+}
+
+impl Writer {
+    fn fresh_id(&self) -> u64 {
+        let last = self.pending.iter().map(|pending| pending.id).max();
+        last.unwrap_or_default() + 1
+    }
+
+    /// One side of a change that waits: prefixes and the numbers of their notes.
+    fn side(&mut self, kind: &str, id: u64) -> Result<Vec<(IpNet, u32)>, ListError> {
+        let name = id.to_string();
+        let documents = self.state.documents(kind)?;
+        let bytes = documents.iter().find(|(of, _)| *of == name);
+        let Some((_, bytes)) = bytes else {
+            return Ok(Vec::new());
+        };
+        let content = Content::decode(bytes)
+            .map_err(|error| self.state.nonsense(format!("change {id}"), &error))?;
+        let entries = content.entries();
+        Ok(entries
+            .map(|(prefix, stored, _)| (prefix, self.notes.intern(stored.clone())))
+            .collect())
+    }
+}
+
+fn forgotten(id: u64) -> [Document; 3] {
+    [WAITING, BEFORE, AFTER].map(|kind| Document::remove(kind, id.to_string()))
+}

@@ -1,0 +1,442 @@
+//! What must survive `kill -9`: the lists that were made at run time, and what goes with them.
+//!
+//! ```text
+//! clock    endings that survive another boot
+//! content  a whole list as one value
+//! damage   a file that can't be read is set aside
+//! ```
+//!
+//! A list is a content, and the entries that were changed since it was written. A change of a few
+//! entries writes those; one of many writes the content anew.
+
+mod clock;
+mod content;
+mod damage;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use ipnet::IpNet;
+use redb::{Database, DatabaseError, ReadableDatabase as _, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use clock::{Clock, Ending};
+pub(crate) use content::Content;
+
+/// Key: list and prefix. Value: [`Stored`] as JSON; nothing of what a content holds no more.
+const ENTRIES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("entries");
+/// Key: list. Value: [`Content`].
+const CONTENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("contents");
+/// Key: kind and name. Value: what its owner makes of it.
+const DOCUMENTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("documents");
+
+/// Why state could not be read or kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateError {
+    #[error("can't create the state folder {}: {source}; set state.directory to a folder that can be written", path.display())]
+    Folder {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(
+        "{} is in use: another portcullis is running with this state.directory; stop it first, or give this one a folder of its own",
+        path.display()
+    )]
+    InUse { path: PathBuf },
+    #[error("no room for {}: {source}; free some on its file system", path.display())]
+    Full {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("can't {action} {}: {source}", path.display())]
+    Database {
+        action: &'static str,
+        path: PathBuf,
+        source: Box<redb::Error>,
+    },
+    #[error("{}: {what} can't be read: {problem}", path.display())]
+    Nonsense {
+        path: PathBuf,
+        what: String,
+        problem: String,
+    },
+    #[error("{} is damaged and can't be set aside as {}: {source}", path.display(), aside.display())]
+    CantSetAside {
+        path: PathBuf,
+        aside: PathBuf,
+        source: std::io::Error,
+    },
+}
+
+/// An entry of a list as stored.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    /// Whether the list is one of trusted prefixes.
+    pub(crate) trusted: bool,
+    /// Milliseconds since the epoch.
+    pub(crate) added_ms: u64,
+    /// `None` for good.
+    pub(crate) ending: Option<Ending>,
+    /// The operator's words.
+    pub(crate) reason: Option<String>,
+}
+
+/// What is made durable at once, all or none.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// List, prefix, and what is stored of it from now on.
+    pub(crate) entries: Vec<(String, IpNet, Option<Stored>)>,
+    /// Lists that are written anew; without a content they are gone.
+    pub(crate) contents: Vec<(String, Option<Vec<u8>>)>,
+    pub(crate) documents: Vec<Document>,
+}
+
+/// Something that is kept for whoever made it, by kind and name.
+#[derive(Debug)]
+pub(crate) struct Document {
+    kind: &'static str,
+    name: String,
+    value: Option<Vec<u8>>,
+}
+
+impl Document {
+    pub(crate) fn put(kind: &'static str, name: String, value: Vec<u8>) -> Self {
+        Self {
+            kind,
+            name,
+            value: Some(value),
+        }
+    }
+
+    pub(crate) fn remove(kind: &'static str, name: String) -> Self {
+        Self {
+            kind,
+            name,
+            value: None,
+        }
+    }
+}
+
+/// What was stored.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) contents: Vec<(String, Content)>,
+    /// Changed since: list, prefix, and what is stored of it; nothing of what is gone.
+    pub(crate) entries: Vec<(String, IpNet, Option<Stored>)>,
+}
+
+/// A state that could not be read and lies beside the new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SetAside {
+    pub(crate) path: PathBuf,
+    pub(crate) why: String,
+}
+
+/// The database; one process at a time.
+#[derive(Debug)]
+pub(crate) struct State {
+    path: PathBuf,
+    /// `None` while it is opened again after the disk failed it.
+    database: Option<Database>,
+    /// Lists with a content, of which entries that go must be told.
+    with_content: BTreeSet<String>,
+}
+
+impl State {
+    /// Opens what an earlier run left and reads it. What can't be read is set aside.
+    pub(crate) fn open(directory: &Path) -> Result<(Self, Found, Option<SetAside>), StateError> {
+        fs::create_dir_all(directory).map_err(|source| StateError::Folder {
+            path: directory.to_path_buf(),
+            source,
+        })?;
+        let path = directory.join("state.redb");
+        match damage::guarded(&path, || Self::open_file(&path)) {
+            Ok((state, found)) => Ok((state, found, None)),
+            Err(error) if damage::is_damage(&error) => {
+                let aside = damage::set_aside(&path, &error)?;
+                let (state, found) = Self::open_file(&path)?;
+                Ok((state, found, Some(aside)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_file(path: &Path) -> Result<(Self, Found), StateError> {
+        let mut database = open_database(path)?;
+        database
+            .check_integrity()
+            .map_err(|error| failed(path, "check", error.into()))?;
+        let mut state = Self {
+            path: path.to_path_buf(),
+            database: Some(database),
+            with_content: BTreeSet::new(),
+        };
+        // Made now, so that reading never meets a database without its tables.
+        state.commit(Batch::default())?;
+        let found = state.read()?;
+        let with_content = found.contents.iter().map(|(list, _)| list.clone());
+        state.with_content = with_content.collect();
+        Ok((state, found))
+    }
+
+    fn read(&self) -> Result<Found, StateError> {
+        let mut found = Found::default();
+        self.each(CONTENTS, |list: &str, bytes| {
+            let content = Content::decode(bytes)
+                .map_err(|error| self.nonsense(format!("list {list:?}"), &error))?;
+            found.contents.push((list.to_owned(), content));
+            Ok(())
+        })?;
+        self.each(ENTRIES, |(list, prefix): (&str, &str), bytes| {
+            let what = || format!("the entry for {prefix} in {list}");
+            let net = prefix
+                .parse()
+                .map_err(|error| self.nonsense(what(), &error))?;
+            let stored = match bytes {
+                [] => None,
+                bytes => Some(
+                    serde_json::from_slice(bytes).map_err(|error| self.nonsense(what(), &error))?,
+                ),
+            };
+            found.entries.push((list.to_owned(), net, stored));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Every document of a kind: name and value.
+    pub(crate) fn documents(&self, kind: &str) -> Result<Vec<(String, Vec<u8>)>, StateError> {
+        let mut found = Vec::new();
+        self.each(DOCUMENTS, |(of, name): (&str, &str), bytes| {
+            if of == kind {
+                found.push((name.to_owned(), bytes.to_vec()));
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    fn each<K: redb::Key + 'static>(
+        &self,
+        table: TableDefinition<'_, K, &[u8]>,
+        mut take: impl FnMut(K::SelfType<'_>, &[u8]) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        let open = || -> Result<_, redb::Error> {
+            let database = self.database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+            let table = database.begin_read()?.open_table(table)?;
+            Ok(table.range::<K::SelfType<'_>>(..)?)
+        };
+        let failed = |error| failed(&self.path, "read", error);
+        for row in open().map_err(failed)? {
+            let (key, value) = row.map_err(|error| failed(error.into()))?;
+            take(key.value(), value.value())?;
+        }
+        Ok(())
+    }
+
+    /// Makes a batch durable, all or none.
+    pub(crate) fn commit(&mut self, batch: Batch) -> Result<(), StateError> {
+        if self.database.is_none() {
+            // The disk failed an earlier commit, after which redb refuses all until it is opened anew.
+            self.database = Some(open_database(&self.path)?);
+        }
+        let written = self.write(&batch);
+        if let Err(error) = written {
+            self.database = None;
+            return Err(failed(&self.path, "write", error));
+        }
+        for (list, content) in batch.contents {
+            match content {
+                Some(_) => self.with_content.insert(list),
+                None => self.with_content.remove(&list),
+            };
+        }
+        Ok(())
+    }
+
+    fn write(&self, batch: &Batch) -> Result<(), redb::Error> {
+        let database = self.database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+        let transaction = database.begin_write()?;
+        {
+            let mut contents = transaction.open_table(CONTENTS)?;
+            let mut entries = transaction.open_table(ENTRIES)?;
+            let mut documents = transaction.open_table(DOCUMENTS)?;
+            for (list, content) in &batch.contents {
+                let (first, last) = ((list.as_str(), ""), (list.as_str(), "g"));
+                entries.retain_in(first..last, |_, _| false)?;
+                match content {
+                    Some(content) => contents.insert(list.as_str(), content.as_slice())?,
+                    None => contents.remove(list.as_str())?,
+                };
+            }
+            for (list, prefix, stored) in &batch.entries {
+                let prefix = prefix.to_string();
+                let key = (list.as_str(), prefix.as_str());
+                match stored {
+                    Some(stored) => {
+                        let value = serde_json::to_vec(stored).unwrap_or_default();
+                        entries.insert(key, value.as_slice())?;
+                    }
+                    None if self.with_content.contains(list) => {
+                        entries.insert(key, [].as_slice())?;
+                    }
+                    None => {
+                        entries.remove(key)?;
+                    }
+                }
+            }
+            for Document { kind, name, value } in &batch.documents {
+                let key = (*kind, name.as_str());
+                match value {
+                    Some(value) => documents.insert(key, value.as_slice())?,
+                    None => documents.remove(key)?,
+                };
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    pub(crate) fn nonsense(&self, what: String, problem: &dyn std::error::Error) -> StateError {
+        StateError::Nonsense {
+            path: self.path.clone(),
+            what,
+            problem: problem.to_string(),
+        }
+    }
+}
+
+fn open_database(path: &Path) -> Result<Database, StateError> {
+    match Database::create(path) {
+        Ok(database) => Ok(database),
+        Err(DatabaseError::DatabaseAlreadyOpen) => Err(StateError::InUse {
+            path: path.to_path_buf(),
+        }),
+        Err(error) => Err(failed(path, "open", error.into())),
+    }
+}
+
+fn failed(path: &Path, action: &'static str, error: redb::Error) -> StateError {
+    let path = path.to_path_buf();
+    match error {
+        redb::Error::Io(source)
+            if matches!(
+                source.kind(),
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+            ) =>
+        {
+            StateError::Full { path, source }
+        }
+        error => StateError::Database {
+            action,
+            path,
+            source: Box::new(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("{name}-{}", std::process::id()))
+    }
+
+    fn stored() -> Stored {
+        Stored {
+            trusted: false,
+            added_ms: 5,
+            ending: None,
+            reason: Some("flood".to_owned()),
+        }
+    }
+
+    fn entry(prefix: &str, stored: Option<Stored>) -> Batch {
+        let prefix = prefix.parse().expect("a prefix");
+        Batch {
+            entries: vec![("manual".to_owned(), prefix, stored)],
+            ..Batch::default()
+        }
+    }
+
+    fn open(directory: &Path) -> (State, Found) {
+        let (state, found, aside) = State::open(directory).expect("a state");
+        assert_eq!(aside, None);
+        (state, found)
+    }
+
+    #[test]
+    fn entries_survive_and_a_second_daemon_is_refused_by_name() {
+        let directory = folder("state");
+        let (mut state, _) = open(&directory);
+        for prefix in ["192.0.2.1/32", "192.0.2.2/32"] {
+            state.commit(entry(prefix, Some(stored()))).expect("room");
+        }
+        state.commit(entry("192.0.2.1/32", None)).expect("room");
+        let error = State::open(&directory).expect_err("in use").to_string();
+        assert!(error.contains("another portcullis is running"), "{error}");
+        drop(state);
+        let (_, found) = open(&directory);
+        let kept = "192.0.2.2/32".parse().expect("a prefix");
+        assert_eq!(found.entries, [("manual".to_owned(), kept, Some(stored()))]);
+        fs::remove_dir_all(directory).expect("removed");
+    }
+
+    #[test]
+    fn a_content_takes_the_place_of_its_lists_entries_and_is_changed_by_later_ones() {
+        let directory = folder("state-content");
+        let (mut state, _) = open(&directory);
+        let note = stored();
+        let host = |last: u8| IpNet::from(std::net::IpAddr::from([192, 0, 2, last]));
+        let content = Content::collect([(host(1), &note, 1), (host(2), &note, 2)]);
+        state
+            .commit(entry("192.0.2.9/32", Some(stored())))
+            .expect("room");
+        let whole = |content: &Content| Batch {
+            contents: vec![("manual".to_owned(), Some(content.encode()))],
+            ..Batch::default()
+        };
+        state.commit(whole(&content)).expect("room");
+        state.commit(entry("192.0.2.1/32", None)).expect("room");
+        drop(state);
+        let (mut state, found) = open(&directory);
+        assert_eq!(found.contents, [("manual".to_owned(), content)]);
+        assert_eq!(found.entries, [("manual".to_owned(), host(1), None)]);
+        let gone = Batch {
+            contents: vec![("manual".to_owned(), None)],
+            ..Batch::default()
+        };
+        state.commit(gone).expect("room");
+        drop(state);
+        let (_, found) = open(&directory);
+        assert!(found.contents.is_empty() && found.entries.is_empty());
+        fs::remove_dir_all(directory).expect("removed");
+    }
+
+    #[test]
+    fn documents_are_kept_by_kind() {
+        let directory = folder("state-documents");
+        let (mut state, _) = open(&directory);
+        let name = || "a".to_owned();
+        for document in [
+            Document::put("feed", name(), b"1".to_vec()),
+            Document::put("pending", name(), b"2".to_vec()),
+            Document::remove("feed", name()),
+        ] {
+            let batch = Batch {
+                documents: vec![document],
+                ..Batch::default()
+            };
+            state.commit(batch).expect("room");
+        }
+        assert!(state.documents("feed").expect("read").is_empty());
+        let pending = state.documents("pending").expect("read");
+        assert_eq!(pending, [("a".to_owned(), b"2".to_vec())]);
+        drop(state);
+        fs::remove_dir_all(directory).expect("removed");
+    }
+}
