@@ -6,10 +6,12 @@
 //! admin         the socket between command line and daemon
 //! feed          the formats of lists
 //! lists, state  the lists at run time, and what of them is on disk
+//! source        lists with a source, kept current
+//! drops         what was dropped lately
 //! lifeline      what no list may cut off
 //! run           the daemon: composition, start, stop
 //! watch         the daemon's standing jobs
-//! block, transfer  what the commands about lists ask; files
+//! block, feeds, transfer  what the commands about lists ask; files
 //! trail         telling the audit trail
 //! ```
 
@@ -17,11 +19,14 @@ mod admin;
 mod block;
 mod cli;
 mod config;
+mod drops;
 mod feed;
+mod feeds;
 mod lifeline;
 mod lists;
 mod render;
 mod run;
+mod source;
 mod state;
 mod trail;
 mod transfer;
@@ -94,6 +99,8 @@ fn act(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Block(block) => block::block(block),
         Command::Allow(allow) => block::allow(allow),
+        Command::Feed(feed) => feeds::act(feed),
+        Command::Why { address, daemon } => tell(&daemon, &Request::Why { address }),
         Command::Trace {
             source,
             length,
@@ -192,6 +199,15 @@ fn show(output: Output, reply: Reply) -> Result<ExitCode, Box<dyn Error>> {
         Reply::BadLines { lines } => eprint!("{}", render::bad_lines(&lines)),
         Reply::Entries { entries, .. } => print(&render::entries(&entries))?,
         Reply::Tested(tested) => print(&render::tested(&tested))?,
+        Reply::Why(why) => print(&render::why(&why))?,
+        Reply::Feeds { feeds } => print(&render::feeds(&feeds))?,
+        Reply::Feed(feed) => print(&render::feed(&feed))?,
+        Reply::Refreshed {
+            name,
+            state,
+            why,
+            changes,
+        } => print(&render::refreshed(&name, &state, why.as_deref(), &changes))?,
         Reply::TraceLine { line } => print(&format!("{}\n", line.escape_debug()))?,
         Reply::TraceEnd { lines, lost: 0 } => print(&format!("{lines} lines\n"))?,
         Reply::TraceEnd { lines, lost } => {

@@ -21,7 +21,10 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     admin::{self, Admin, AdminError},
     config::{self, Config, KernelConfig, ListenerConfig, Mistakes},
+    drops::Drops,
+    lifeline::Lifelines,
     lists::{ALLOW, Configured, ListError, Lists, RECOVERED, Recovered},
+    source::{Feeds, Known},
     state::{SetAside, State, StateError},
     trail::note,
     watch::{self as standing_jobs, Counting},
@@ -90,13 +93,29 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }
     // The state's lock comes first: a second daemon must not touch what the first one holds.
     let (state, found, set_aside) = State::open(&config.state_directory)?;
+    let feeds = Known::all(config.feeds, &state)?;
+    let watching = feeds.iter().filter(|feed| feed.only_watches());
+    let watching = watching.map(|feed| feed.list().0);
     let configured = Configured {
         trusted: &config.trusted,
         blocked: &config.blocked,
-        monitored: &config.monitored,
-        feeds: Vec::new(),
+        forced: &config.forced,
+        monitored: &config
+            .monitored
+            .into_iter()
+            .chain(watching)
+            .collect::<Vec<_>>(),
+        feeds: feeds.iter().map(Known::list).collect(),
     };
     let lists = Arc::new(Lists::load(state, found, &configured)?);
+    let lifelines = Arc::new(Lifelines::new(
+        config
+            .needed
+            .into_iter()
+            .chain(feeds.iter().filter_map(Known::host))
+            .collect(),
+    ));
+    lists.protect(&lifelines.observe(None))?;
     let journal = Arc::new(Journal::open(&config.audit_path)?);
     if let Some(set_aside) = &set_aside {
         recover(set_aside, config.kernel.as_ref(), &lists, &journal);
@@ -125,11 +144,22 @@ async fn serve(config: Config) -> Result<(), RunError> {
         what: "randomness",
         source,
     })?);
+    let feeds = Feeds::new(
+        Arc::clone(&lists),
+        Arc::clone(&journal),
+        Arc::clone(&lifelines),
+        config.widest,
+        runtime::Handle::current(),
+        feeds,
+    )?;
+    let drops = Arc::new(Drops::new());
     let admin = Arc::new(Admin {
         lists: Arc::clone(&lists),
+        feeds: Arc::clone(&feeds),
+        lifelines: Arc::clone(&lifelines),
+        drops: Arc::clone(&drops),
         journal: Arc::clone(&journal),
         allowed_uids: config.admin_uids,
-        needed: config.needed,
         widest: config.widest,
         started: Instant::now(),
         listeners: addresses.clone(),
@@ -148,8 +178,15 @@ async fn serve(config: Config) -> Result<(), RunError> {
     ));
     tokio::spawn(standing_jobs::revert(
         Arc::clone(&lists),
+        Arc::clone(&feeds),
         Arc::clone(&journal),
     ));
+    tokio::spawn(standing_jobs::protect(
+        lifelines,
+        Arc::clone(&lists),
+        Arc::clone(&journal),
+    ));
+    feeds.start();
     let counting = Arc::new(Counting::new(Arc::clone(&lists), Arc::clone(&journal)));
     tokio::spawn({
         let counting = Arc::clone(&counting);
@@ -162,7 +199,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         let (lists, journal) = (Arc::clone(&lists), Arc::clone(&journal));
         std::thread::Builder::new()
             .name("drop-samples".to_owned())
-            .spawn(move || standing_jobs::sample(samples, &lists, &journal))
+            .spawn(move || standing_jobs::sample(samples, &lists, &drops, &journal))
             .map_err(|source| RunError::System {
                 what: "a thread",
                 source,

@@ -17,7 +17,7 @@ use crate::{
     block::{manner, operator},
     cli::{Export, Import},
     feed::{BadLine, FeedError, Reading, read, unpack, write},
-    lists::Filter,
+    lists::{Entry, Filter, LIFELINES},
     millis, print, render, show,
 };
 
@@ -29,7 +29,7 @@ pub(crate) fn import(
     trusted: bool,
 ) -> Result<ExitCode, Box<dyn Error>> {
     let name = wish.file.display().to_string();
-    let text = read_file(&wish.file)?;
+    let text = read_text(&wish.file)?;
     let reading = Reading {
         format: wish.format,
         field: wish.field,
@@ -113,7 +113,9 @@ pub(crate) fn export(wish: &Export, trusted: bool) -> Result<ExitCode, Box<dyn E
             more,
             ..
         } => {
-            entries.extend(page);
+            // What keeps this host reachable says nothing to another one, unless it is asked for.
+            let own = |entry: &Entry| list.is_none() && entry.list == LIFELINES;
+            entries.extend(page.into_iter().filter(|entry| !own(entry)));
             more
         }
         other => {
@@ -165,7 +167,7 @@ fn reports(bad: Vec<BadLine>) -> Vec<BadLineReport> {
 }
 
 /// The text of a file, unpacked; no more of it than the daemon could be told.
-fn read_file(file: &Path) -> Result<String, String> {
+pub(crate) fn read_text(file: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     let most = LONGEST_LINE + 1;
     let read = if file == Path::new("-") {

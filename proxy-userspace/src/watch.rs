@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     os::fd::AsFd as _,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use audit::{DropRecord, Event, Journal, KernelRecord, ListRecord, ReasonRecord};
@@ -18,7 +18,10 @@ use tokio::time;
 
 use crate::{
     config::IssuerConfig,
-    lists::Lists,
+    drops::{Drops, Sample},
+    lifeline::Lifelines,
+    lists::{ListError, Lists},
+    source::Feeds,
     trail::{note, tell},
 };
 
@@ -28,6 +31,10 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a change has to be taken back.
 const REVERT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often it is looked what keeps this host reachable, and how often names are resolved again.
+const PROTECT_INTERVAL: Duration = Duration::from_secs(2);
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Loads an issuer's keys for the first time. A failure is told, and mended later: until then
 /// its tokens are refused.
@@ -82,11 +89,18 @@ pub(crate) async fn expire(lists: Arc<Lists>, journal: Arc<Journal>) {
 }
 
 /// Takes changes back that nobody confirmed in time. Never ends.
-pub(crate) async fn revert(lists: Arc<Lists>, journal: Arc<Journal>) {
+pub(crate) async fn revert(lists: Arc<Lists>, feeds: Arc<Feeds>, journal: Arc<Journal>) {
     loop {
         time::sleep(REVERT_INTERVAL).await;
-        let lists = Arc::clone(&lists);
-        let reverted = tokio::task::spawn_blocking(move || lists.revert_due()).await;
+        let (lists, feeds) = (Arc::clone(&lists), Arc::clone(&feeds));
+        let reverted = tokio::task::spawn_blocking(move || {
+            let reverted = lists.revert_due()?;
+            for (change, _) in &reverted {
+                feeds.reverted(&change.list);
+            }
+            Ok::<_, ListError>(reverted)
+        })
+        .await;
         match reverted {
             Ok(Ok(reverted)) => {
                 for (change, entries) in reverted {
@@ -97,6 +111,36 @@ pub(crate) async fn revert(lists: Arc<Lists>, journal: Arc<Journal>) {
             }
             Ok(Err(error)) => tracing::error!(%error, "a change could not be reverted"),
             Err(_) => {}
+        }
+    }
+}
+
+/// Keeps what keeps this host reachable trusted. Never ends.
+pub(crate) async fn protect(lifelines: Arc<Lifelines>, lists: Arc<Lists>, journal: Arc<Journal>) {
+    let mut resolved = Instant::now();
+    loop {
+        time::sleep(PROTECT_INTERVAL).await;
+        let (lists, lifelines) = (Arc::clone(&lists), Arc::clone(&lifelines));
+        let is_old = resolved.elapsed() >= RESOLVE_INTERVAL;
+        if is_old {
+            resolved = Instant::now();
+        }
+        let protected = tokio::task::spawn_blocking(move || {
+            if is_old {
+                lifelines.resolve_again();
+            }
+            let found = lifelines.observe(None);
+            lists.protect(&found).map(|outcome| (outcome, found))
+        });
+        match protected.await {
+            Ok(Ok((outcome, found))) if outcome.touched() > 0 => {
+                let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+                note(&journal, "lifelines", &found.join("; "));
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "what keeps this host reachable can't be trusted");
+            }
+            _ => {}
         }
     }
 }
@@ -170,7 +214,7 @@ impl Counting {
 
 /// Records drop samples as they come, on a thread of its own: it polls a ring, writes a file and
 /// must not hold up requests. Ends only when the ring can't be polled.
-pub(crate) fn sample(mut samples: Samples, lists: &Lists, journal: &Journal) {
+pub(crate) fn sample(mut samples: Samples, lists: &Lists, drops: &Drops, journal: &Journal) {
     loop {
         let mut ring = [PollFd::from_borrowed_fd(samples.as_fd(), PollFlags::IN)];
         match poll(&mut ring, None) {
@@ -185,6 +229,9 @@ pub(crate) fn sample(mut samples: Samples, lists: &Lists, journal: &Journal) {
                 .source
                 .map(|source| lists.names_covering(source))
                 .unwrap_or_default();
+            if let Some(source) = drop.source {
+                drops.note(source, 1, sample_of(&drop));
+            }
             let record = DropRecord {
                 source: drop.source.map(|source| source.to_string()),
                 reason: drop.reason.name().to_owned(),
@@ -195,5 +242,16 @@ pub(crate) fn sample(mut samples: Samples, lists: &Lists, journal: &Journal) {
             };
             tell(journal, &Event::Drop(record));
         }
+    }
+}
+
+fn sample_of(drop: &datapath::Drop) -> Sample {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Sample {
+        at_ms: now.map_or(0, |now| now.as_millis() as u64),
+        reason: drop.reason.name().to_owned(),
+        monitored: drop.monitored,
+        interface: datapath::interface_name(drop.ifindex),
+        bytes: drop.frame_bytes,
     }
 }

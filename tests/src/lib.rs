@@ -8,6 +8,7 @@
 //! netns      two hosts on a wire
 //! pki        certificates and tokens
 //! nginx      a real upstream
+//! list_server  a real HTTPS server of lists, on good days and bad
 //! daemon     the real portcullis
 //! ground     what the proxy alone stands on, without the kernel side and without root
 //! front      the proxy on it, with real clients
@@ -29,6 +30,7 @@ pub mod daemon;
 pub mod frames;
 pub mod front;
 pub mod ground;
+pub mod list_server;
 pub mod loaded;
 pub mod map_memory;
 pub mod netns;

@@ -9,6 +9,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto, jwk::Jwk};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
 };
 use serde_json::{Value, json};
 
@@ -34,6 +35,29 @@ impl Pki {
     /// # Errors
     /// When a key or certificate can't be made or written.
     pub fn issue(scratch: &Scratch, names: &[&str]) -> Rigged<Self> {
+        Self::issue_named(scratch, names, ["ca.pem", "server.pem", "server.key"], None)
+    }
+
+    /// As [`Self::issue`], into files of these names, with a server certificate that ended in this
+    /// year.
+    ///
+    /// # Errors
+    /// When a key or certificate can't be made or written.
+    pub fn issue_ended(
+        scratch: &Scratch,
+        names: &[&str],
+        files: [&str; 3],
+        year: i32,
+    ) -> Rigged<Self> {
+        Self::issue_named(scratch, names, files, Some(year))
+    }
+
+    fn issue_named(
+        scratch: &Scratch,
+        names: &[&str],
+        files: [&str; 3],
+        ended: Option<i32>,
+    ) -> Rigged<Self> {
         let make = || -> Result<(String, String, String), rcgen::Error> {
             let mut params = CertificateParams::default();
             params
@@ -44,15 +68,20 @@ impl Pki {
             let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
             let key = KeyPair::generate()?;
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            let certificate = CertificateParams::new(names)?.signed_by(&key, &authority)?;
+            let mut params = CertificateParams::new(names)?;
+            if let Some(year) = ended {
+                params.not_before = date_time_ymd(year - 1, 1, 1);
+                params.not_after = date_time_ymd(year, 1, 1);
+            }
+            let certificate = params.signed_by(&key, &authority)?;
             Ok((authority.pem(), certificate.pem(), key.serialize_pem()))
         };
         let (ca, certificate, key) =
             make().map_err(|error| RigError(format!("certificates: {error}")))?;
         Ok(Self {
-            ca: scratch.write("ca.pem", ca)?,
-            certificate: scratch.write("server.pem", certificate)?,
-            key: scratch.write("server.key", key)?,
+            ca: scratch.write(files[0], ca)?,
+            certificate: scratch.write(files[1], certificate)?,
+            key: scratch.write(files[2], key)?,
         })
     }
 }

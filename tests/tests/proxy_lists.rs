@@ -144,7 +144,7 @@ fn an_entry_that_would_cut_the_host_off_is_refused_by_name() -> Rigged<()> {
         assert!(refused.contains(told), "{refused}");
         assert!(refused.contains("nothing was changed"), "{refused}");
         assert!(refused.contains("--force"), "{refused}");
-        assert_eq!(standing(&front, entry)?, "unlisted");
+        assert_eq!(standing(&front, entry)?, "trusted");
     }
     // What is forced is what was typed twice, and nothing beside it.
     let words = [
@@ -171,7 +171,12 @@ fn an_entry_that_holds_the_operators_own_session_is_refused() -> Rigged<()> {
     assert!(!printed.status.success(), "{said}");
     let told = "203.0.113.0/24 covers 203.0.113.9, where you are logged in from";
     assert!(said.contains(told), "{said}");
-    assert_eq!(change(&front, &words)?, (1, 0), "without that session");
+    assert_eq!(standing(&front, "203.0.113.9")?, "trusted");
+    let elsewhere = ["block", "add", "203.0.113.128/25"];
+    assert_eq!(change(&front, &elsewhere)?, (1, 0));
+    // Whoever has the daemon's ear from elsewhere can't cut him off either.
+    let refused = front.daemon.ask_refused(&words)?;
+    assert!(refused.contains("an operator's address"), "{refused}");
     Ok(())
 }
 
@@ -202,10 +207,10 @@ fn a_list_is_cut_around_what_keeps_the_host_reachable_and_says_so() -> Rigged<()
     // Eight prefixes hold all of a /24 but one address.
     assert_eq!(reply["changed"], 9);
     for (address, expected) in [
-        (US, "unlisted"),
+        (US, "trusted"),
         ("198.51.100.7", "blocked"),
         ("203.0.113.8", "blocked"),
-        ("203.0.113.9", "unlisted"),
+        ("203.0.113.9", "trusted"),
         ("203.0.113.10", "blocked"),
     ] {
         assert_eq!(standing(&front, address)?, expected, "{address}");
@@ -219,8 +224,20 @@ fn a_list_is_cut_around_what_keeps_the_host_reachable_and_says_so() -> Rigged<()
 
 #[test]
 fn lists_of_the_configuration_are_enforced_and_fixed() -> Rigged<()> {
-    let lists = "\n[lists]\nblocked = [\"127.0.0.0/8\"]\n\n[admin]";
-    let front = Ground::set()?.alter("[admin]", lists)?.start()?;
+    let loopback = "\"127.0.0.0/8\"";
+    let lists = format!("\n[lists]\nblocked = [{loopback}]\n\n[admin]");
+    let front = Ground::set()?.alter("[admin]", &lists)?.start()?;
+    assert_eq!(
+        standing(&front, US)?,
+        "trusted",
+        "it keeps the host reachable"
+    );
+    assert_eq!(front.curl("/public", &[])?.status, 200);
+    let (_, ground) = front.stop()?;
+    let forced = format!("blocked = [{loopback}]\nforce = [{loopback}]");
+    let front = ground
+        .alter(&format!("blocked = [{loopback}]"), &forced)?
+        .start()?;
     assert_eq!(front.curl("/public", &[])?.status, 0);
     let words = ["block", "remove", "127.0.0.0/8", "--list", "config"];
     let refused = front.daemon.ask_refused(&words)?;
@@ -395,7 +412,17 @@ fn every_command_prints_for_people_and_for_programs() -> Rigged<()> {
             "1 changed, 0 as they were",
             "changed",
         ),
-        (vec!["allow", "list"], "1 entries", "entries"),
+        (
+            vec!["allow", "list", "--list", "allow"],
+            "1 entries",
+            "entries",
+        ),
+        (vec!["allow", "list"], "loopback", "entries"),
+        (
+            vec!["why", "198.51.100.1"],
+            "198.51.100.1: not dropped: no list covers it; no kernel side runs",
+            "why",
+        ),
         (
             vec!["block", "test", "198.51.100.2"],
             "198.51.100.2 is trusted: passes",

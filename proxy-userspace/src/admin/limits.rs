@@ -77,7 +77,7 @@ impl Admin {
     }
 }
 
-fn report(limit: Limit, setting: &LimitSetting) -> LimitReport {
+pub(super) fn report(limit: Limit, setting: &LimitSetting) -> LimitReport {
     LimitReport {
         limit: limit.name().to_owned(),
         rate: setting.gcra.rate(),

@@ -7,14 +7,13 @@ use std::{
 };
 
 use audit::{Event, ListRecord};
-use datapath::Standing;
 use ipnet::IpNet;
 use tokio::net::unix::UCred;
 
-use super::{Admin, Changed, CutReport, Manner, Reply, Request, Tested};
+use super::{Admin, Manner, Reply, Request, Tested, bounded, changed, confirm, standing_name};
 use crate::{
     feed::canonical,
-    lifeline::{self, Cut},
+    lifeline::{Cut, Lifeline, covered, cut_around},
     lists::{Addition, Filter, ListError, Outcome, Place, Removal},
     trail::{note, tell},
 };
@@ -58,10 +57,15 @@ impl Admin {
                     trusted,
                     entries: &entries,
                     reason,
+                    force: &force,
                     escalate,
                     confirm: confirm(manner),
                 };
                 let outcome = self.add(&addition, manner)?;
+                if !manner.dry_run && !force.is_empty() {
+                    // What is forced is trusted no more.
+                    self.lists.protect(&self.lifelines.observe(None))?;
+                }
                 if !manner.dry_run {
                     let change = Change {
                         action: "add",
@@ -101,6 +105,8 @@ impl Admin {
                     for prefix in &prefixes {
                         self.record(&change, Some(prefix), peer);
                     }
+                    // A block that went may have been there by force.
+                    self.lists.protect(&self.lifelines.observe(None))?;
                     outcome
                 };
                 Ok(Reply::Changed(changed(outcome, manner, Vec::new())))
@@ -121,14 +127,15 @@ impl Admin {
                     .check(entries.iter().map(|(prefix, _)| prefix))?;
                 let mut cuts = Vec::new();
                 if !trusted {
-                    let lifelines = lifeline::observe(operator, &self.needed);
-                    (entries, cuts) = lifeline::cut_around(entries, &lifelines);
+                    let lifelines = self.lifelines_now(operator)?;
+                    (entries, cuts) = cut_around(entries, &lifelines);
                 }
                 let addition = Addition {
                     list: &list,
                     trusted,
                     entries: &entries,
                     reason,
+                    force: &[],
                     escalate: false,
                     confirm: confirm(manner),
                 };
@@ -162,11 +169,7 @@ impl Admin {
                 Ok(Reply::Confirmed { confirmed })
             }
             // Answered elsewhere.
-            Request::List { .. }
-            | Request::Status
-            | Request::Limits
-            | Request::SetLimit { .. }
-            | Request::Trace { .. } => Ok(Reply::Error {
+            _ => Ok(Reply::Error {
                 message: "is no request about lists".to_owned(),
             }),
         }
@@ -207,13 +210,7 @@ impl Admin {
 
     fn test(&self, address: IpAddr) -> Tested {
         let (standing, entries) = self.lists.test(address);
-        let (standing, dropped) = match standing {
-            Standing::Unlisted => ("unlisted", false),
-            Standing::Trusted => ("trusted", false),
-            Standing::Blocked => ("blocked", true),
-            Standing::Banned { .. } => ("banned", true),
-            Standing::Monitored => ("monitored", false),
-        };
+        let (standing, dropped) = standing_name(standing);
         Tested {
             address: address.to_canonical(),
             standing: standing.to_owned(),
@@ -222,15 +219,24 @@ impl Admin {
         }
     }
 
+    /// What keeps the host reachable; the operator's own address is trusted from here on.
+    fn lifelines_now(&self, operator: Option<IpAddr>) -> Result<Vec<Lifeline>, ListError> {
+        let lifelines = self.lifelines.observe(operator);
+        if operator.is_some() {
+            self.lists.protect(&lifelines)?;
+        }
+        Ok(lifelines)
+    }
+
     /// Refuses prefixes that cover what keeps the host reachable.
     fn spare_lifelines<'a>(
         &self,
         prefixes: impl Iterator<Item = &'a IpNet>,
         operator: Option<IpAddr>,
     ) -> Result<(), ListError> {
-        let lifelines = lifeline::observe(operator, &self.needed);
+        let lifelines = self.lifelines_now(operator)?;
         for prefix in prefixes {
-            if let Some(line) = lifeline::covered(prefix, &lifelines) {
+            if let Some(line) = covered(prefix, &lifelines) {
                 return Err(ListError::Lifeline {
                     prefix: *prefix,
                     line: line.clone(),
@@ -278,32 +284,4 @@ fn imported(
     entries.sort_unstable_by_key(|(prefix, ttl)| (*prefix, Reverse(time(*ttl))));
     entries.dedup_by_key(|(prefix, _)| *prefix);
     entries
-}
-
-/// A ban of a century is for good, and its end can still be written down (RFC 3339 ends in 9999).
-fn bounded(ms: u64) -> Duration {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
-    Duration::from_millis(ms).min(CENTURY)
-}
-
-fn confirm(manner: Manner) -> Option<Duration> {
-    manner.confirm_ms.map(bounded)
-}
-
-fn changed(outcome: Outcome, manner: Manner, cuts: Vec<Cut>) -> Changed {
-    let report = |Cut { entry, around }| CutReport {
-        entry,
-        around: around.prefix,
-        what: around.what,
-    };
-    Changed {
-        dry_run: manner.dry_run,
-        changed: outcome.touched(),
-        unchanged: outcome.unchanged,
-        added: outcome.added,
-        extended: outcome.changed,
-        removed: outcome.removed,
-        cut: cuts.into_iter().map(report).collect(),
-        pending: outcome.pending,
-    }
 }

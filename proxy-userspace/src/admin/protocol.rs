@@ -5,7 +5,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::lists::{Entry, Filter, PendingReport, Place};
+use super::why::Why;
+use crate::{
+    lists::{Entry, Filter, PendingReport, Place},
+    source::{Definition, FeedReport},
+};
 
 /// What the command line asks.
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,6 +71,31 @@ pub(crate) enum Request {
     },
     /// What is known of an address.
     Test { address: IpAddr },
+    /// All that bears on an address.
+    Why { address: IpAddr },
+    /// How all lists with a source are.
+    Feeds,
+    /// How one of them is.
+    Feed { name: String },
+    /// Ask its source now, or take a content instead.
+    RefreshFeed {
+        name: String,
+        input: Option<String>,
+        #[serde(flatten)]
+        manner: Manner,
+    },
+    /// Let in what was held back.
+    AcceptFeed {
+        name: String,
+        #[serde(flatten)]
+        manner: Manner,
+    },
+    /// Stop asking its source, or begin again.
+    PauseFeed { name: String, paused: bool },
+    /// Begin a list with a source.
+    AddFeed { definition: Box<Definition> },
+    /// End a list that was begun so.
+    RemoveFeed { name: String },
     /// How the daemon is.
     Status,
     /// The kernel's limits.
@@ -104,6 +133,21 @@ pub(crate) enum Reply {
     Confirmed { confirmed: Vec<PendingReport> },
     /// About an address.
     Tested(Tested),
+    /// All about an address.
+    Why(Box<Why>),
+    /// Lists with a source.
+    Feeds { feeds: Vec<FeedReport> },
+    /// One of them.
+    Feed(Box<FeedReport>),
+    /// What came of a refresh: `refreshed`, `unchanged` or `held`, and then why.
+    Refreshed {
+        name: String,
+        state: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+        #[serde(flatten)]
+        changes: Changed,
+    },
     /// How the daemon is.
     Status(Box<Status>),
     /// The kernel's limits in force.

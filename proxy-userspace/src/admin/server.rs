@@ -21,8 +21,10 @@ use super::{
     InterfaceStatus, LONGEST_LINE, ListSize, ReasonStatus, Reply, Request, Status, mode_name,
 };
 use crate::{
-    lifeline::Needed,
+    drops::Drops,
+    lifeline::Lifelines,
     lists::{ListError, Lists, Widest},
+    source::{Feeds, FeedsError},
 };
 
 /// A peer that asks nothing for this long is let go.
@@ -45,6 +47,15 @@ pub(crate) enum AdminError {
     InUse { path: PathBuf },
 }
 
+/// Why a request was refused.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    List(#[from] ListError),
+    #[error(transparent)]
+    Feeds(#[from] FeedsError),
+}
+
 /// What the admin socket acts on.
 pub(crate) struct Admin {
     pub(crate) lists: Arc<Lists>,
@@ -54,8 +65,9 @@ pub(crate) struct Admin {
     pub(crate) listeners: Vec<String>,
     pub(crate) without_kernel: Option<String>,
     pub(crate) draining: watch::Receiver<bool>,
-    /// What the configuration names and the host must go on reaching.
-    pub(crate) needed: Vec<Needed>,
+    pub(crate) feeds: Arc<Feeds>,
+    pub(crate) lifelines: Arc<Lifelines>,
+    pub(crate) drops: Arc<Drops>,
     /// Wider prefixes are only added when they are typed twice.
     pub(crate) widest: Widest,
     /// Held while somebody traces.
@@ -165,19 +177,27 @@ impl Admin {
         say(reply);
     }
 
-    fn act(&self, request: Request, peer: &UCred) -> Result<Reply, ListError> {
+    fn act(&self, request: Request, peer: &UCred) -> Result<Reply, Refused> {
         match request {
             Request::Status => Ok(Reply::Status(Box::new(self.status()?))),
-            Request::Limits => self.limits(),
+            Request::Why { address } => Ok(self.why(address)?),
+            Request::Limits => Ok(self.limits()?),
             Request::SetLimit {
                 limit,
                 rate,
                 burst,
                 mode,
-            } => self.set_limit(&limit, rate, burst, mode.as_deref(), peer),
+            } => Ok(self.set_limit(&limit, rate, burst, mode.as_deref(), peer)?),
             // Answered line by line, in `welcome`.
             Request::Trace { .. } => Ok(Reply::TraceEnd { lines: 0, lost: 0 }),
-            about_lists => self.act_on_lists(about_lists, peer),
+            about_feeds @ (Request::Feeds
+            | Request::Feed { .. }
+            | Request::RefreshFeed { .. }
+            | Request::AcceptFeed { .. }
+            | Request::PauseFeed { .. }
+            | Request::AddFeed { .. }
+            | Request::RemoveFeed { .. }) => Ok(self.act_on_feeds(about_feeds)?),
+            about_lists => Ok(self.act_on_lists(about_lists, peer)?),
         }
     }
 

@@ -1,13 +1,17 @@
 //! The command line.
 
 mod entries;
+mod feeds;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
-pub(crate) use self::entries::{Add, Allow, Block, Export, Import, List, Manner, Remove};
+pub(crate) use self::{
+    entries::{Add, Allow, Block, Export, Import, List, Manner, Remove},
+    feeds::Feed,
+};
 
 use crate::admin::{DEFAULT_SOCKET, LONGEST_TRACE};
 
@@ -50,6 +54,16 @@ pub(crate) enum Command {
     /// Trusted addresses, which pass whatever any list says
     #[command(subcommand)]
     Allow(Allow),
+    /// Lists with a source: a file, a URL, or what is handed over
+    #[command(subcommand)]
+    Feed(Feed),
+    /// Why an address is dropped, or why it isn't
+    Why {
+        /// The address
+        address: IpAddr,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
     /// Let changes stay that were made with --confirm
     Confirm {
         /// The change's number; all that wait without it

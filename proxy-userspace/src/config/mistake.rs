@@ -118,6 +118,11 @@ impl<'a> Prover<'a> {
         }
     }
 
+    /// The file as it is written.
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
+    }
+
     /// Notes a mistake in the value at `span`.
     pub(crate) fn reject(
         &mut self,

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! written   the TOML shape; unknown keys are refused
-//! prove     and prove_issuers, prove_kernel, prove_routes, value: everything checked and loaded that can be, without running anything
+//! prove     and prove_feeds, prove_issuers, prove_kernel, prove_routes, value: everything checked and loaded that can be, without running anything
 //! mistake   an error that names file, line, key, value and mend
 //! ```
 
 mod mistake;
 mod prove;
+mod prove_feeds;
 mod prove_issuers;
 mod prove_kernel;
 mod prove_routes;

@@ -17,11 +17,12 @@ use toml::Spanned;
 use crate::{
     feed::{SHORTEST_V4, SHORTEST_V6},
     lists::{ALLOW, CONFIG_TRUSTED, Widest},
+    source::{Feed, feed_host},
 };
 
 use super::{
     mistake::{Mistakes, Prover},
-    prove_issuers, prove_kernel, prove_routes,
+    prove_feeds, prove_issuers, prove_kernel, prove_routes,
     value::{in_range, prove_duration, prove_prefix, read_file, reject_repeated},
     written::{self, Written},
 };
@@ -38,6 +39,10 @@ pub(crate) struct Config {
     pub(crate) kernel: Option<KernelConfig>,
     pub(crate) trusted: Vec<IpNet>,
     pub(crate) blocked: Vec<IpNet>,
+    /// Of `blocked`, those that are meant although they cover what keeps the host reachable.
+    pub(crate) forced: Vec<IpNet>,
+    /// Lists with a source.
+    pub(crate) feeds: Vec<Feed>,
     /// Names of lists that only watch.
     pub(crate) monitored: Vec<String>,
     pub(crate) widest: Widest,
@@ -80,7 +85,11 @@ fn needed(written: &Written) -> Vec<Needed> {
         let what = format!("the keys of issuer {:?}", issuer.issuer.as_ref());
         Needed::of_url(issuer.jwks_url.as_ref()?.as_ref(), what)
     });
-    upstreams.chain(keys).collect()
+    let feeds = written.feed.iter().filter_map(|feed| {
+        let feed = feed.as_ref();
+        Needed::of_url(feed.url.as_ref()?, feed_host(&feed.name))
+    });
+    upstreams.chain(keys).chain(feeds).collect()
 }
 
 /// Proves a configuration; see [`super::load`].
@@ -118,6 +127,8 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
         kernel,
         trusted: prefixes(&mut prover, "lists.trusted", &written.lists.trusted),
         blocked: prefixes(&mut prover, "lists.blocked", &written.lists.blocked),
+        forced: prove_forced(&mut prover, &written.lists),
+        feeds: prove_feeds::feeds(&mut prover, &written.feed),
         monitored: prove_monitored(&mut prover, &written.lists.monitor),
         widest: Widest {
             v4: in_range(
@@ -162,6 +173,23 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
         ),
     };
     prover.finish(config)
+}
+
+/// What is forced has to be blocked.
+fn prove_forced(prover: &mut Prover<'_>, lists: &written::Lists) -> Vec<IpNet> {
+    let mut proven = Vec::new();
+    for entry in &lists.force {
+        if !lists.blocked.iter().any(|it| it.as_ref() == entry.as_ref()) {
+            prover.reject(
+                "lists.force",
+                entry.span(),
+                "is not in lists.blocked",
+                "write it there as well, in the same words",
+            );
+        }
+        proven.extend(prove_prefix(prover, "lists.force", entry));
+    }
+    proven
 }
 
 /// Lists that can watch: any but those of trusted prefixes.

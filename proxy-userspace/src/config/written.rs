@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::source::Definition;
+
 /// A whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +30,9 @@ pub(crate) struct Written {
     /// Entries that are always there.
     #[serde(default)]
     pub(crate) lists: Lists,
+    /// Lists with a source.
+    #[serde(default)]
+    pub(crate) feed: Vec<Spanned<Definition>>,
     /// The socket for `portcullis block`, `status` and the like.
     #[serde(default)]
     pub(crate) admin: Admin,
@@ -252,6 +257,9 @@ pub(crate) struct Lists {
     /// Prefixes that are dropped.
     #[serde(default)]
     pub(crate) blocked: Vec<Spanned<String>>,
+    /// Of `blocked`, those that count although they cover what keeps the host reachable.
+    #[serde(default)]
+    pub(crate) force: Vec<Spanned<String>>,
     /// Names of lists that only watch: what they would drop is counted and passes.
     #[serde(default)]
     pub(crate) monitor: Vec<Spanned<String>>,

@@ -44,7 +44,7 @@ impl Format {
     }
 
     /// Every name, for messages.
-    pub(super) fn names() -> String {
+    pub(crate) fn names() -> String {
         let names: Vec<_> = Self::value_variants().iter().map(|it| it.name()).collect();
         names.join(", ")
     }

@@ -32,7 +32,7 @@ mod round_trip;
 mod write;
 
 pub(crate) use format::Format;
-pub(crate) use gzip::unpack;
+pub(crate) use gzip::{UnpackError, unpack};
 pub(crate) use prefix::{SHORTEST_V4, SHORTEST_V6, canonical, parse_any_prefix, parse_prefix};
 pub(crate) use read::{BadLine, FeedError, Reading, read};
 pub(crate) use write::write;

@@ -54,7 +54,7 @@ pub(crate) struct FeedEntry {
 }
 
 /// A line that could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct BadLine {
     /// Counted from 1.
     pub(crate) number: usize,

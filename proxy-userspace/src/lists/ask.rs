@@ -43,6 +43,8 @@ pub(crate) struct Addition<'a> {
     /// Each prefix once, and for how long; for good where it is `None`.
     pub(crate) entries: &'a [(IpNet, Option<Duration>)],
     pub(crate) reason: Option<String>,
+    /// Those that are meant although they cover what keeps the host reachable.
+    pub(crate) force: &'a [IpNet],
     /// At least twice as long as the last time, of prefixes that were banned before.
     pub(crate) escalate: bool,
     /// It reverts by itself when nobody confirms it for so long.
@@ -58,12 +60,21 @@ pub(crate) struct Removal<'a> {
     pub(crate) confirm: Option<Duration>,
 }
 
+/// An entry as a source names it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sourced {
+    pub(crate) prefix: IpNet,
+    /// Where in the source, counted from 1.
+    pub(crate) line: u32,
+    /// How long the source lets it last; as long as the list says where it says nothing.
+    pub(crate) lasts: Option<Duration>,
+}
+
 /// What a list's source says now.
 #[derive(Debug)]
 pub(crate) struct Refresh<'a> {
     pub(crate) list: &'a str,
-    /// Each prefix, and its line.
-    pub(crate) entries: &'a [(IpNet, u32)],
+    pub(crate) entries: &'a [Sourced],
     /// How long an entry stays that the source doesn't name any more; `None` for not at all.
     pub(crate) ttl: Option<Duration>,
     /// Documents that are stored with it.

@@ -49,10 +49,12 @@ impl Lists {
         beside: Beside,
     ) -> Result<(), ListError> {
         if edits.len() > MANY_EDITS {
-            self.carry_out_many(writer, list, edits, beside)
+            self.carry_out_many(writer, list, edits, beside)?;
         } else {
-            self.carry_out_few(writer, list, edits, beside)
+            self.carry_out_few(writer, list, edits, beside)?;
         }
+        writer.recount(list, edits);
+        Ok(())
     }
 
     /// A new truth and new tables, while the old ones go on answering.
@@ -126,7 +128,7 @@ impl Lists {
         Ok(())
     }
 
-    fn bring_to_kernel(
+    pub(super) fn bring_to_kernel(
         &self,
         writer: &mut Writer,
         list: ListId,
@@ -179,6 +181,27 @@ impl Writer {
         let name = self.names.name(list).to_owned();
         let bytes = (!content.items.is_empty()).then(|| content.encode());
         (name, bytes)
+    }
+
+    /// Entries of a list.
+    pub(super) fn count(&self, list: ListId) -> usize {
+        self.counts.get(&list).copied().unwrap_or_default()
+    }
+
+    /// Counts a change that was made.
+    pub(super) fn recount(&mut self, list: ListId, edits: &[Edit]) {
+        let came = edits.iter().filter(|edit| edit.before.is_none()).count();
+        let went = edits.iter().filter(|edit| edit.after.is_none()).count();
+        let count = self.counts.entry(list).or_default();
+        *count = (*count + came).saturating_sub(went);
+        for edit in edits {
+            let stored = edit.after.and_then(|note| self.notes.get(note));
+            if stored.is_some_and(|stored| stored.forced && !stored.trusted) {
+                self.forced.insert((list, edit.prefix));
+            } else {
+                self.forced.remove(&(list, edit.prefix));
+            }
+        }
     }
 
     /// Entries of a list that are stored beside its content.

@@ -40,6 +40,8 @@ pub(super) enum Owner {
     Config,
     /// A source that is read again and again.
     Feed,
+    /// This host as it stands.
+    Host,
 }
 
 /// Names of lists, by their number.
@@ -69,6 +71,11 @@ impl Names {
 
     pub(super) fn own(&mut self, id: ListId, owner: Owner) {
         self.lists[usize::from(id)].owner = owner;
+    }
+
+    /// For a list without entries: theirs would keep the mode they came with.
+    pub(super) fn set_mode(&mut self, id: ListId, mode: Mode) {
+        self.lists[usize::from(id)].mode = mode;
     }
 
     pub(super) fn trusted(&self, id: ListId) -> bool {
@@ -135,6 +142,7 @@ pub(super) fn extended(before: Option<&Stored>, fresh: &Stored, clock: &Clock) -
     Stored {
         ending,
         reason: fresh.reason.clone().or_else(|| before.reason.clone()),
+        forced: fresh.forced || before.forced,
         ..before.clone()
     }
 }

@@ -1,7 +1,7 @@
 //! The lists as a start finds them: those of the configuration and those of the state.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, RwLock},
 };
 
@@ -22,6 +22,8 @@ use crate::state::{Clock, Found, State, Stored};
 pub(crate) struct Configured<'a> {
     pub(crate) trusted: &'a [IpNet],
     pub(crate) blocked: &'a [IpNet],
+    /// Of `blocked`, those that are meant although they cover what keeps the host reachable.
+    pub(crate) forced: &'a [IpNet],
     /// Names of lists that only watch.
     pub(crate) monitored: &'a [String],
     /// Names of lists that have a source, and whether they hold trusted prefixes.
@@ -41,6 +43,8 @@ impl Lists {
             notes: Notes::default(),
             lines: HashMap::new(),
             rows: HashMap::new(),
+            counts: HashMap::new(),
+            forced: BTreeSet::new(),
             pending: confirm::load(&state)?,
             history: History::load(&state, &clock)?,
             datapath: None,
@@ -90,8 +94,16 @@ impl Lists {
             let note = stored.map(|stored| writer.notes.intern(stored));
             claims.push((prefix, list, writer.noted(list, note, &clock)));
         }
+        let truth = Truth::default().with(claims);
+        for (prefix, list, noted) in truth.claims() {
+            *writer.counts.entry(list).or_default() += 1;
+            let stored = writer.notes.get(noted.note);
+            if stored.is_some_and(|stored| stored.forced && !stored.trusted) {
+                writer.forced.insert((list, prefix));
+            }
+        }
         Ok(Self {
-            truth: RwLock::new(Truth::default().with(claims)),
+            truth: RwLock::new(truth),
             writer: Mutex::new(writer),
         })
     }
@@ -114,14 +126,16 @@ impl Writer {
         ] {
             let list = self.names.find_or_add(name, trusted)?;
             self.names.own(list, Owner::Config);
-            let note = self.notes.intern(Stored {
-                trusted,
-                added_ms: clock.unix_ms,
-                ending: None,
-                reason: None,
-            });
-            let noted = self.noted(list, Some(note), clock);
-            claims.extend(prefixes.iter().map(|prefix| (*prefix, list, noted)));
+            for prefix in prefixes {
+                let note = self.notes.intern(Stored {
+                    trusted,
+                    added_ms: clock.unix_ms,
+                    ending: None,
+                    reason: None,
+                    forced: configured.forced.contains(prefix),
+                });
+                claims.push((*prefix, list, self.noted(list, Some(note), clock)));
+            }
         }
         for (name, trusted) in &configured.feeds {
             let list = self.names.find_or_add(name, *trusted)?;

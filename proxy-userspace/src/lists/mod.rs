@@ -11,6 +11,7 @@
 //! escalate how long bans lasted
 //! page     what operators look at, in pages
 //! confirm  changes that revert unless somebody confirms them
+//! protect  what keeps this host reachable, as a list
 //! recover  lists made anew from the kernel's tables
 //! ```
 
@@ -23,11 +24,12 @@ mod lines;
 mod load;
 mod notes;
 mod page;
+mod protect;
 mod recover;
 mod refresh;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
@@ -50,7 +52,7 @@ use crate::{
 };
 
 pub(crate) use self::{
-    ask::{Addition, ListSize, Outcome, Refresh, Removal, Widest},
+    ask::{Addition, ListSize, Outcome, Refresh, Removal, Sourced, Widest},
     confirm::PendingReport,
     entry::Entry,
     lines::Lines,
@@ -65,6 +67,18 @@ pub(crate) const CONFIG_TRUSTED: &str = "config-trusted";
 /// Where `block add` and `allow add` put entries.
 pub(crate) const MANUAL: &str = "manual";
 pub(crate) const ALLOW: &str = "allow";
+/// What keeps this host reachable.
+pub(crate) const LIFELINES: &str = "lifelines";
+/// Names that no list with a source may have.
+pub(crate) const RESERVED: [&str; 7] = [
+    CONFIG_BLOCKED,
+    CONFIG_TRUSTED,
+    MANUAL,
+    ALLOW,
+    LIFELINES,
+    RECOVERED,
+    "imported",
+];
 
 /// Why a change was refused.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +89,14 @@ pub(crate) enum ListError {
         "list {0:?} is what its source says; put entries on another list, or trust what must pass with `allow add`"
     )]
     Feed(String),
+    #[error("list {0:?} is what keeps this host reachable, and is kept by itself")]
+    Host(String),
     #[error("list {list:?} holds {} entries; use another name", if *.trusted { "trusted" } else { "blocked" })]
     OtherKind { list: String, trusted: bool },
+    #[error(
+        "list {list:?} has {entries} entries already; choose another name, or take them off first"
+    )]
+    NotEmpty { list: String, entries: usize },
     #[error("there is no list {0:?}")]
     NoSuchList(String),
     #[error("there are too many lists; at most {} can exist", ListId::MAX)]
@@ -109,6 +129,10 @@ struct Writer {
     names: Names,
     notes: Notes,
     lines: HashMap<ListId, Lines>,
+    /// Entries of each list.
+    counts: HashMap<ListId, usize>,
+    /// What is blocked although it covers what keeps the host reachable.
+    forced: BTreeSet<(ListId, IpNet)>,
     /// Entries that are stored beside their list's content.
     rows: HashMap<ListId, usize>,
     pending: Vec<Pending>,
@@ -192,6 +216,11 @@ impl Lists {
         Ok(self.writer().state.commit(batch)?)
     }
 
+    /// A stored document.
+    pub(crate) fn stored_one(&self, kind: &str, name: &str) -> Result<Option<Vec<u8>>, ListError> {
+        Ok(self.writer().state.document(kind, name)?)
+    }
+
     /// Every stored document of a kind: name and value.
     pub(crate) fn stored(&self, kind: &str) -> Result<Vec<(String, Vec<u8>)>, ListError> {
         Ok(self.writer().state.documents(kind)?)
@@ -227,16 +256,18 @@ impl Lists {
     ) -> Vec<Edit> {
         self.make_room(writer);
         let clock = Clock::now();
-        let mut after_of: HashMap<(Option<u32>, Option<Duration>), u32> = HashMap::new();
+        let mut after_of: HashMap<(Option<u32>, Option<Duration>, bool), u32> = HashMap::new();
         let mut edits = Vec::new();
         for (prefix, ttl) in entries {
             let before = list.and_then(|list| self.note(list, *prefix));
-            let after = *after_of.entry((before, *ttl)).or_insert_with(|| {
+            let forced = addition.force.contains(prefix);
+            let after = *after_of.entry((before, *ttl, forced)).or_insert_with(|| {
                 let fresh = Stored {
                     trusted: addition.trusted,
                     added_ms: clock.unix_ms,
                     ending: ttl.map(|ttl| Ending::after(ttl, &clock)),
                     reason: addition.reason.clone(),
+                    forced,
                 };
                 let before = before.and_then(|note| writer.notes.get(note));
                 let stored = extended(before, &fresh, &clock);
@@ -325,6 +356,7 @@ impl Writer {
         match self.names.find(name).map(|list| self.names.owner(list)) {
             Some(Owner::Config) => Err(ListError::Configured(name.to_owned())),
             Some(Owner::Feed) => Err(ListError::Feed(name.to_owned())),
+            Some(Owner::Host) => Err(ListError::Host(name.to_owned())),
             Some(Owner::Operator) | None => Ok(()),
         }
     }

@@ -69,6 +69,7 @@ mod tests {
             added_ms,
             ending: None,
             reason: None,
+            forced: false,
         }
     }
 

@@ -1,9 +1,10 @@
 //! What operators look at.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::net::IpAddr;
 
 use datapath::{ListId, Standing};
 use ipnet::IpNet;
+use proxy_common::Mode;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -48,6 +49,9 @@ pub(crate) struct Place {
     pub(crate) list: String,
     pub(crate) prefix: IpNet,
 }
+
+/// An entry, its list's mode, and its line in the list's source.
+type Covering = (Entry, Mode, Option<u32>);
 
 /// Entries, and where the rest begins.
 #[derive(Debug)]
@@ -96,8 +100,9 @@ impl Lists {
         Page { entries, rest }
     }
 
-    /// What the lists say of an address, and every entry that covers it.
-    pub(crate) fn test(&self, address: IpAddr) -> (Standing, Vec<Entry>) {
+    /// What the lists say of an address, and every entry that covers it: its list's mode, and the
+    /// line of the list's source.
+    pub(crate) fn covering(&self, address: IpAddr) -> (Standing, Vec<Covering>) {
         let writer = self.writer();
         let truth = self.truth();
         let clock = Clock::now();
@@ -106,10 +111,20 @@ impl Lists {
             .into_iter()
             .filter_map(|(prefix, list, noted)| {
                 let stored = writer.notes.get(noted.note)?;
-                Some(entry(writer.names.name(list), prefix, stored, &clock))
+                let entry = entry(writer.names.name(list), prefix, stored, &clock);
+                let lines = writer.lines.get(&list);
+                let line = lines.and_then(|lines| lines.of(prefix));
+                Some((entry, writer.names.mode(list), line))
             })
             .collect();
         (truth.standing(address, clock.boot_ns), covering)
+    }
+
+    /// What the lists say of an address, and every entry that covers it.
+    pub(crate) fn test(&self, address: IpAddr) -> (Standing, Vec<Entry>) {
+        let (standing, covering) = self.covering(address);
+        let entries = covering.into_iter().map(|(entry, ..)| entry);
+        (standing, entries.collect())
     }
 
     /// Names of the lists that cover an address.
@@ -129,10 +144,6 @@ impl Lists {
     /// Lists: name, whether trusted, mode, number of entries.
     pub(crate) fn sizes(&self) -> Vec<ListSize> {
         let writer = self.writer();
-        let mut counts: HashMap<ListId, usize> = HashMap::new();
-        for (_, list, _) in self.truth().claims() {
-            *counts.entry(list).or_default() += 1;
-        }
         writer
             .names
             .iter()
@@ -140,7 +151,7 @@ impl Lists {
                 list: name.name.clone(),
                 trusted: name.trusted,
                 mode: name.mode,
-                entries: counts.get(&list).copied().unwrap_or_default(),
+                entries: writer.count(list),
             })
             .collect()
     }

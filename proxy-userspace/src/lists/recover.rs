@@ -63,6 +63,7 @@ impl Lists {
                 trusted: is_trusted,
                 entries,
                 reason: Some("recovered from the kernel's tables".to_owned()),
+                force: &[],
                 escalate: false,
                 confirm: None,
             })?;

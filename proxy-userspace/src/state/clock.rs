@@ -69,11 +69,6 @@ impl Ending {
     pub(crate) fn left_ms(&self, clock: &Clock) -> u64 {
         self.boot_ns(clock).saturating_sub(clock.boot_ns) / 1_000_000
     }
-
-    /// How long it was to last, in milliseconds.
-    pub(crate) fn lasts_ms(&self) -> u64 {
-        self.lasts_ms
-    }
 }
 
 /// The clocks at one moment.

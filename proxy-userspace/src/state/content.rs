@@ -163,6 +163,7 @@ mod tests {
             added_ms: 1_000,
             ending: None,
             reason: Some(reason.to_owned()),
+            forced: false,
         }
     }
 

@@ -82,6 +82,7 @@ mod tests {
             added_ms: 5,
             ending: None,
             reason: None,
+            forced: false,
         };
         let host = |n: u32| IpNet::from(std::net::IpAddr::from(n.to_be_bytes()));
         let entries = (0..20_000).map(|n| (host(n * 9_973), &note, n));

@@ -82,6 +82,9 @@ pub(crate) struct Stored {
     pub(crate) ending: Option<Ending>,
     /// The operator's words.
     pub(crate) reason: Option<String>,
+    /// Whether it was meant although it covers what keeps the host reachable.
+    #[serde(default)]
+    pub(crate) forced: bool,
 }
 
 /// What is made durable at once, all or none.
@@ -205,6 +208,17 @@ impl State {
             Ok(())
         })?;
         Ok(found)
+    }
+
+    /// One document.
+    pub(crate) fn document(&self, kind: &str, name: &str) -> Result<Option<Vec<u8>>, StateError> {
+        let read = || -> Result<_, redb::Error> {
+            let database = self.database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+            let table = database.begin_read()?.open_table(DOCUMENTS)?;
+            let value = table.get((kind, name))?;
+            Ok(value.map(|value| value.value().to_vec()))
+        };
+        read().map_err(|error| failed(&self.path, "read", error))
     }
 
     /// Every document of a kind: name and value.
@@ -352,6 +366,7 @@ mod tests {
             added_ms: 5,
             ending: None,
             reason: Some("flood".to_owned()),
+            forced: false,
         }
     }
 

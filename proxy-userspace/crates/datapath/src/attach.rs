@@ -13,7 +13,11 @@ use aya::programs::{
     loaded_links, loaded_programs,
     xdp::XdpLink,
 };
-use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
+use rustix::net::{
+    AddressFamily, SocketType,
+    netdevice::{index_to_name, name_to_index},
+    socket,
+};
 
 use crate::{
     error::{DatapathError, InterfaceOwner, While as _},
@@ -264,6 +268,13 @@ fn index_of(interface: &str) -> Result<u32, DatapathError> {
         name: interface.to_owned(),
         existing: interface_names(),
     })
+}
+
+/// The name of an interface of this network namespace; its index where it is gone.
+pub fn interface_name(ifindex: u32) -> String {
+    let name = socket(AddressFamily::INET, SocketType::DGRAM, None)
+        .and_then(|socket| index_to_name(socket, ifindex));
+    name.unwrap_or_else(|_| format!("interface {ifindex}"))
 }
 
 /// Interfaces of this network namespace; `/proc/self/net` follows it, `/sys/class/net` need not.

@@ -41,7 +41,7 @@ mod tables;
 mod trace;
 mod truth;
 
-pub use attach::{Attachment, AttachmentMode, AttachmentOrigin, interface_names};
+pub use attach::{Attachment, AttachmentMode, AttachmentOrigin, interface_name, interface_names};
 pub use claim::{Claim, ListId, Noted, Standing};
 pub use counters::{Drop, PinnedCounters, ReasonCount, Samples};
 pub use error::{DatapathError, InterfaceOwner};

@@ -1,5 +1,8 @@
 //! What the command line prints for people; `--json` prints the reply itself.
 
+mod feeds;
+mod why;
+
 use std::{
     fmt::Write as _,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -8,6 +11,11 @@ use std::{
 use crate::{
     admin::{BadLineReport, Changed, CutReport, LimitReport, Status, Tested},
     lists::{Entry, PendingReport},
+};
+
+pub(crate) use self::{
+    feeds::{feed, feeds, refreshed},
+    why::why,
 };
 
 /// A point in time, to the second.

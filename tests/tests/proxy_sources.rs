@@ -1,0 +1,574 @@
+//! Lists with a source: files that change, servers that misbehave, contents that are held back.
+
+use std::{fs, time::Duration};
+
+use portcullis_tests::{
+    front::Front,
+    ground::Ground,
+    list_server::{Answer, ListServer},
+    pki::Pki,
+    run::{Rigged, eventually},
+};
+use serde_json::Value;
+
+/// How long the daemon may take to notice something.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A ground with these lines in its configuration.
+fn with(ground: Ground, lines: &str) -> Rigged<Ground> {
+    ground.alter("[admin]", &format!("{lines}\n[admin]"))
+}
+
+/// A feed that reads a file of the ground's folder.
+fn of_file(ground: &Ground, more: &str) -> String {
+    let file = ground.scratch.join("list.txt");
+    format!(
+        "[[feed]]\nname = \"drop\"\nfile = \"{}\"\n{more}\n",
+        file.display()
+    )
+}
+
+/// A feed that asks a server, as often as a test likes.
+fn of_url(ground: &Ground, url: &str, more: &str) -> String {
+    format!(
+        "[[feed]]\nname = \"drop\"\nurl = \"{url}\"\nca = \"{}\"\nallow_addresses = [\"127.0.0.1\"]\n\
+         min_interval = \"1ms\"\n{more}\n",
+        ground.pki.ca.display()
+    )
+}
+
+fn hosts(first: u32, count: u32) -> String {
+    let begin = u32::from_be_bytes([198, 51, 100, 0]);
+    (0..count)
+        .map(|n| format!("{}\n", std::net::Ipv4Addr::from(begin + first + n)))
+        .collect()
+}
+
+fn shown(front: &Front) -> Rigged<Value> {
+    front.daemon.ask(&["feed", "show", "drop"])
+}
+
+fn standing(front: &Front, address: &str) -> Rigged<String> {
+    let tested = front.daemon.ask(&["block", "test", address])?;
+    Ok(tested["standing"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Waits until the feed has so many entries.
+fn await_entries(front: &Front, count: u64) -> Rigged<Value> {
+    eventually(&format!("{count} entries"), PATIENCE, || {
+        let feed = shown(front).ok()?;
+        (feed["entries"] == count && feed["state"] != "waiting").then_some(feed)
+    })
+}
+
+/// Waits until the feed's trouble has these words in it.
+fn await_problem(front: &Front, words: &str) -> Rigged<()> {
+    eventually(words, PATIENCE, || {
+        let feed = shown(front).ok()?;
+        feed["problem"].as_str()?.contains(words).then_some(())
+    })
+    .map_err(|error| {
+        let feed = shown(front).unwrap_or_default();
+        portcullis_tests::run::RigError(format!("{error}; the feed: {feed}"))
+    })
+}
+
+#[test]
+fn a_file_is_followed_as_it_changes_and_entries_that_go_are_taken_off() -> Rigged<()> {
+    let ground = Ground::set()?;
+    let file = ground
+        .scratch
+        .write("list.txt", "# ours\n198.51.100.1\n198.51.100.2\n")?;
+    let lines = of_file(&ground, "");
+    let front = with(ground, &lines)?.start_secluded()?;
+    let feed = await_entries(&front, 2)?;
+    assert_eq!(feed["state"], "good", "{feed}");
+    assert_eq!(feed["format"], "plain");
+    fs::write(&file, "198.51.100.2\n198.51.100.3\n198.51.100.4\n")?;
+    await_entries(&front, 3)?;
+    assert_eq!(standing(&front, "198.51.100.1")?, "unlisted");
+    assert_eq!(standing(&front, "198.51.100.3")?, "blocked");
+    // Put there as a new file, as a careful publisher does.
+    let next = front.ground.scratch.write("next.txt", "198.51.100.9\n")?;
+    fs::rename(next, &file)?;
+    await_entries(&front, 1)?;
+    assert_eq!(standing(&front, "198.51.100.9")?, "blocked");
+    front.audited("a refresh", |line| line["step"] == "feed_refresh")?;
+    Ok(())
+}
+
+#[test]
+fn a_bad_file_is_told_with_line_and_text_and_the_last_good_content_stays() -> Rigged<()> {
+    let ground = Ground::set()?;
+    let file = ground.scratch.write("list.txt", hosts(0, 3))?;
+    let lines = of_file(&ground, "max_bad_lines = 1");
+    let front = with(ground, &lines)?.start_secluded()?;
+    await_entries(&front, 3)?;
+    fs::write(&file, "198.51.100.7\nnonsense\n300.1.1.1\n0.0.0.0/0\n")?;
+    await_problem(
+        &front,
+        "3 lines can't be read, and max_bad_lines is 1: line 2 (nonsense) is neither an address nor a CIDR",
+    )?;
+    assert_eq!(shown(&front)?["state"], "failing");
+    assert_eq!(shown(&front)?["entries"], 3);
+    fs::write(&file, "198.51.100.7\nnonsense\n")?;
+    let feed = await_entries(&front, 1)?;
+    assert_eq!(feed["bad_lines"], 1);
+    assert_eq!(feed["bad"][0]["text"], "nonsense");
+    fs::remove_file(&file)?;
+    let refused = front.daemon.ask_refused(&["feed", "refresh", "drop"])?;
+    assert!(refused.contains("No such file"), "{refused}");
+    assert!(refused.contains("the last good content stays"), "{refused}");
+    assert_eq!(standing(&front, "198.51.100.7")?, "blocked");
+    Ok(())
+}
+
+#[test]
+fn what_empties_or_shrinks_or_grows_too_much_is_held_back_until_it_is_let_in() -> Rigged<()> {
+    let ground = Ground::set()?;
+    let file = ground.scratch.write("list.txt", hosts(0, 100))?;
+    let lines = of_file(&ground, "");
+    let front = with(ground, &lines)?.start_secluded()?;
+    await_entries(&front, 100)?;
+    for (text, why) in [
+        (
+            "# nothing\n".to_owned(),
+            "it is empty, and the list has 100 entries",
+        ),
+        (
+            hosts(0, 20),
+            "it has 20 entries, and the list 100: more would go than the share in max_shrink",
+        ),
+        (
+            hosts(0, 250),
+            "it has 250 entries, and the list 100: more would come than the share in max_growth",
+        ),
+    ] {
+        fs::write(&file, text)?;
+        let held = eventually(why, PATIENCE, || {
+            let feed = shown(&front).ok()?;
+            (feed["held"]["why"] == why).then_some(feed)
+        })?;
+        assert_eq!(held["state"], "held");
+        assert_eq!(held["entries"], 100);
+    }
+    let listed = front.daemon.ask(&["feed", "list"])?;
+    assert_eq!(listed["feeds"][0]["state"], "held", "{listed}");
+    assert!(front.daemon.printed().contains("HELD BACK"));
+    // Also over a restart.
+    let ground = front.crash()?;
+    let front = ground.start_secluded()?;
+    assert_eq!(shown(&front)?["state"], "held");
+    let refreshed = front.daemon.ask(&["feed", "refresh", "drop"])?;
+    assert_eq!(refreshed["state"], "held", "{refreshed}");
+    let planned = front.daemon.ask(&["feed", "accept", "drop", "--dry-run"])?;
+    assert_eq!(
+        (&planned["added"], &planned["removed"]),
+        (&150.into(), &0.into())
+    );
+    assert_eq!(shown(&front)?["entries"], 100);
+    front.daemon.ask(&["feed", "accept", "drop"])?;
+    let feed = await_entries(&front, 250)?;
+    assert_eq!(feed["state"], "good", "{feed}");
+    let refused = front.daemon.ask_refused(&["feed", "accept", "drop"])?;
+    assert!(
+        refused.contains("nothing of \\\"drop\\\" is held back"),
+        "{refused}"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_was_let_in_reverts_unless_it_is_confirmed() -> Rigged<()> {
+    let ground = Ground::set()?;
+    let file = ground.scratch.write("list.txt", hosts(0, 100))?;
+    let lines = of_file(&ground, "");
+    let front = with(ground, &lines)?.start_secluded()?;
+    await_entries(&front, 100)?;
+    fs::write(&file, hosts(0, 20))?;
+    eventually("it is held back", PATIENCE, || {
+        (shown(&front).ok()?["state"] == "held").then_some(())
+    })?;
+    front
+        .daemon
+        .ask(&["feed", "accept", "drop", "--confirm", "1s"])?;
+    assert_eq!(shown(&front)?["entries"], 20);
+    await_entries(&front, 100)?;
+    // The source says it still, so it is held back once more.
+    let refreshed = front.daemon.ask(&["feed", "refresh", "drop"])?;
+    assert_eq!(refreshed["state"], "held", "{refreshed}");
+    Ok(())
+}
+
+#[test]
+fn a_list_follows_a_server_that_knows_what_has_not_changed() -> Rigged<()> {
+    let ground = Ground::set()?;
+    let server = ListServer::start(&ground.pki)?;
+    server.answer(
+        "/v2/drop.txt",
+        Answer::List(hosts(0, 5), "\"one\"".to_owned()),
+    );
+    let moved = format!("302 Found\r\nLocation: {}", server.url("/v2/drop.txt"));
+    server.answer("/drop.txt", Answer::Head(moved));
+    let lines = of_url(&ground, &server.url("/drop.txt"), "");
+    let front = with(ground, &lines)?.start()?;
+    await_entries(&front, 5)?;
+    let refreshed = front.daemon.ask(&["feed", "refresh", "drop"])?;
+    assert_eq!(refreshed["state"], "unchanged", "{refreshed}");
+    let heads = server.heads();
+    let last = heads.last().map(|head| head.to_ascii_lowercase());
+    let last = last.unwrap_or_default();
+    assert!(last.contains("if-none-match: \"one\""), "{last}");
+    server.answer(
+        "/v2/drop.txt",
+        Answer::List(hosts(1, 5), "\"two\"".to_owned()),
+    );
+    let planned = front
+        .daemon
+        .ask(&["feed", "refresh", "drop", "--dry-run"])?;
+    assert_eq!(
+        (&planned["added"], &planned["removed"]),
+        (&1.into(), &1.into()),
+        "{planned}"
+    );
+    let refreshed = front.daemon.ask(&["feed", "refresh", "drop"])?;
+    assert_eq!(refreshed["state"], "refreshed", "{refreshed}");
+    assert_eq!(
+        (&refreshed["added"], &refreshed["removed"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(standing(&front, "198.51.100.0")?, "unlisted");
+    assert_eq!(standing(&front, "198.51.100.5")?, "blocked");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_misbehaves_is_told_of_and_changes_nothing() -> Rigged<()> {
+    let ground = Ground::set()?;
+    let server = ListServer::start(&ground.pki)?;
+    server.answer("/drop.txt", Answer::List(hosts(0, 5), "\"one\"".to_owned()));
+    let bounds = "max_bytes = 100000\ndeadline = \"2s\"";
+    let lines = of_url(&ground, &server.url("/drop.txt"), bounds);
+    let front = with(ground, &lines)?.start()?;
+    await_entries(&front, 5)?;
+    let page = "<html><body>198.51.100.77</body></html>".to_owned();
+    for (answer, told) in [
+        (Answer::Slow, "no whole answer within 2 s"),
+        (Answer::Endless, "larger than 100000 bytes or broken off"),
+        (
+            Answer::Truncated(hosts(0, 2)),
+            "larger than 100000 bytes or broken off",
+        ),
+        (
+            Answer::Page(page),
+            "the server sent text/html; charset=utf-8, which is no list",
+        ),
+        (
+            Answer::Head("302 Found\r\nLocation: https://198.51.100.200/drop.txt".to_owned()),
+            "with a redirect to \\\"https://198.51.100.200/drop.txt\\\", which is not followed",
+        ),
+        (
+            Answer::Head("301 Moved\r\nLocation: /drop.txt".to_owned()),
+            "with a redirect to \\\"/drop.txt\\\", which is not followed",
+        ),
+        (
+            Answer::Head("429 Too Many Requests\r\nRetry-After: 120".to_owned()),
+            "the server answered 429 Too Many Requests and asks to wait 120 s",
+        ),
+        (
+            Answer::Head("500 Internal Server Error".to_owned()),
+            "the server answered 500 Internal Server Error",
+        ),
+        (
+            Answer::List("nonsense\n".repeat(9), "\"x\"".to_owned()),
+            "no known format",
+        ),
+        (
+            Answer::List("\u{fffd}\0".to_owned(), "\"y\"".to_owned()),
+            "no known format",
+        ),
+    ] {
+        server.answer("/drop.txt", answer.clone());
+        let refused = front.daemon.ask_refused(&["feed", "refresh", "drop"])?;
+        assert!(refused.contains(told), "{answer:?}: {refused}");
+        let feed = shown(&front)?;
+        assert_eq!(
+            (&feed["state"], &feed["entries"]),
+            (&"failing".into(), &5.into())
+        );
+    }
+    let failures = shown(&front)?["failures"].as_u64().unwrap_or_default();
+    assert!(failures >= 10, "{failures}");
+    server.answer("/drop.txt", Answer::List(hosts(0, 6), "\"two\"".to_owned()));
+    front.daemon.ask(&["feed", "refresh", "drop"])?;
+    let feed = shown(&front)?;
+    assert_eq!(
+        (&feed["state"], &feed["failures"]),
+        (&"good".into(), &0.into()),
+        "{feed}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_server_whose_certificate_has_ended_is_not_believed() -> Rigged<()> {
+    let ground = Ground::set()?;
+    let files = ["old-ca.pem", "old.pem", "old.key"];
+    let old = Pki::issue_ended(&ground.scratch, &["127.0.0.1"], files, 2020)?;
+    let server = ListServer::start(&old)?;
+    server.answer("/drop.txt", Answer::List(hosts(0, 5), "\"one\"".to_owned()));
+    let lines = of_url(&ground, &server.url("/drop.txt"), "");
+    let lines = lines.replace(
+        &ground.pki.ca.display().to_string(),
+        &old.ca.display().to_string(),
+    );
+    let front = with(ground, &lines)?.start()?;
+    await_problem(&front, "certificate expired")?;
+    assert_eq!(shown(&front)?["entries"], 0);
+    assert!(server.heads().is_empty(), "nothing was asked");
+    Ok(())
+}
+
+#[test]
+fn a_publisher_is_left_alone_for_the_least_interval() -> Rigged<()> {
+    let ground = Ground::set()?;
+    let server = ListServer::start(&ground.pki)?;
+    server.answer("/drop.txt", Answer::List(hosts(0, 5), "\"one\"".to_owned()));
+    let lines = of_url(&ground, &server.url("/drop.txt"), "").replace("\"1ms\"", "\"1h\"");
+    let front = with(ground, &lines)?.start()?;
+    await_entries(&front, 5)?;
+    let refused = front.daemon.ask_refused(&["feed", "refresh", "drop"])?;
+    assert!(
+        refused.contains("is left alone for 3600 s at least (min_interval)"),
+        "{refused}"
+    );
+    assert_eq!(server.heads().len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_paused_feed_keeps_its_entries_and_asks_nothing_also_after_a_restart() -> Rigged<()> {
+    let ground = Ground::set()?;
+    let file = ground.scratch.write("list.txt", hosts(0, 3))?;
+    let lines = of_file(&ground, "");
+    let front = with(ground, &lines)?.start_secluded()?;
+    await_entries(&front, 3)?;
+    let paused = front.daemon.ask(&["feed", "pause", "drop"])?;
+    assert_eq!(paused["state"], "paused");
+    fs::write(&file, hosts(0, 4))?;
+    let ground = front.crash()?;
+    let front = ground.start_secluded()?;
+    std::thread::sleep(Duration::from_secs(3));
+    let feed = shown(&front)?;
+    assert_eq!(
+        (&feed["state"], &feed["entries"]),
+        (&"paused".into(), &3.into()),
+        "{feed}"
+    );
+    front.daemon.ask(&["feed", "resume", "drop"])?;
+    await_entries(&front, 4)?;
+    Ok(())
+}
+
+#[test]
+fn a_feed_begun_at_run_time_stays_over_a_restart_and_goes_with_its_entries() -> Rigged<()> {
+    let ground = Ground::set()?;
+    let file = ground
+        .scratch
+        .write("list.txt", "198.51.100.1\t5\n198.51.100.2\t1\n")?;
+    let file = file.display().to_string();
+    let front = ground.start_secluded()?;
+    let add = [
+        "feed",
+        "add",
+        "drop",
+        "--file",
+        &file,
+        "--format",
+        "ipsum",
+        "--min-score",
+        "3",
+        "--monitor",
+    ];
+    front.daemon.ask(&add)?;
+    let feed = await_entries(&front, 1)?;
+    assert_eq!(
+        (&feed["mode"], &feed["below_score"]),
+        (&"monitor".into(), &1.into()),
+        "{feed}"
+    );
+    assert_eq!(standing(&front, "198.51.100.1")?, "monitored");
+    let again = front.daemon.ask_refused(&add)?;
+    assert!(again.contains("is there already"), "{again}");
+    for command in ["add", "remove"] {
+        let refused =
+            front
+                .daemon
+                .ask_refused(&["block", command, "198.51.100.9", "--list", "drop"])?;
+        assert!(refused.contains("is what its source says"), "{refused}");
+    }
+    let ground = front.crash()?;
+    let front = ground.start_secluded()?;
+    assert_eq!(shown(&front)?["entries"], 1);
+    assert_eq!(standing(&front, "198.51.100.1")?, "monitored");
+    let gone = front.daemon.ask(&["feed", "remove", "drop"])?;
+    assert_eq!(gone["removed"], 1);
+    assert_eq!(standing(&front, "198.51.100.1")?, "unlisted");
+    let refused = front.daemon.ask_refused(&["feed", "show", "drop"])?;
+    assert!(refused.contains("there is no feed"), "{refused}");
+    let bad = front.daemon.ask_refused(&[
+        "feed",
+        "add",
+        "manual",
+        "--url",
+        "http://lists.example/x",
+        "--refresh",
+        "1s",
+    ])?;
+    for told in [
+        "name is one of Portcullis's own lists",
+        "refresh is shorter than min_interval, 1m",
+        "is no https:// URL",
+    ] {
+        assert!(bad.contains(told), "{bad}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_feed_that_is_taken_out_of_the_configuration_takes_its_entries_with_it() -> Rigged<()> {
+    let ground = Ground::set()?;
+    ground.scratch.write("list.txt", hosts(0, 3))?;
+    let lines = of_file(&ground, "");
+    let front = with(ground, &lines)?.start_secluded()?;
+    await_entries(&front, 3)?;
+    let (_, ground) = front.stop()?;
+    let front = ground.alter(&lines, "")?.start_secluded()?;
+    assert_eq!(standing(&front, "198.51.100.0")?, "unlisted");
+    assert!(front.daemon.printed().contains("no longer defined"));
+    Ok(())
+}
+
+#[test]
+fn entries_stay_for_their_time_after_the_source_named_them_last() -> Rigged<()> {
+    let ground = Ground::set()?;
+    let file = ground.scratch.write("list.txt", hosts(0, 3))?;
+    let lines = of_file(&ground, "ttl = \"3s\"");
+    let front = with(ground, &lines)?.start_secluded()?;
+    await_entries(&front, 3)?;
+    fs::write(&file, hosts(2, 1))?;
+    front.daemon.ask(&["feed", "refresh", "drop"])?;
+    assert_eq!(
+        shown(&front)?["entries"],
+        3,
+        "those that are gone stay for their time"
+    );
+    assert_eq!(standing(&front, "198.51.100.0")?, "banned");
+    eventually("two have ended", PATIENCE, || {
+        front.daemon.ask(&["feed", "refresh", "drop"]).ok()?;
+        (shown(&front).ok()?["entries"] == 1).then_some(())
+    })?;
+    assert_eq!(standing(&front, "198.51.100.2")?, "banned");
+    Ok(())
+}
+
+#[test]
+fn what_is_handed_over_is_judged_like_what_a_source_says() -> Rigged<()> {
+    let ground = Ground::set()?;
+    let front = with(ground, "[[feed]]\nname = \"drop\"\ninput = true\n")?.start_secluded()?;
+    let refused = front.daemon.ask_refused(&["feed", "refresh", "drop"])?;
+    assert!(refused.contains("--input FILE"), "{refused}");
+    let refresh = |text: String| -> Rigged<Value> {
+        let file = front.ground.scratch.write("input.txt", text)?;
+        let file = file.display().to_string();
+        front
+            .daemon
+            .ask(&["feed", "refresh", "drop", "--input", &file])
+    };
+    assert_eq!(refresh(hosts(0, 100))?["added"], 100);
+    assert_eq!(refresh(hosts(0, 100))?["state"], "unchanged");
+    assert_eq!(refresh(hosts(0, 9))?["state"], "held");
+    assert_eq!(shown(&front)?["entries"], 100);
+    Ok(())
+}
+
+#[test]
+fn a_feed_is_cut_around_what_keeps_the_host_reachable() -> Rigged<()> {
+    let ground = Ground::set()?;
+    ground
+        .scratch
+        .write("list.txt", "127.0.0.0/8\n198.51.100.1\n")?;
+    let lines = of_file(&ground, "");
+    let front = with(ground, &lines)?.start_secluded()?;
+    let feed = await_entries(&front, 1)?;
+    assert_eq!(feed["cuts"], 1, "{feed}");
+    let told = "127.0.0.0/8 around 127.0.0.0/8, loopback";
+    assert_eq!(feed["cut"][0], told, "{feed}");
+    assert_eq!(standing(&front, "127.0.0.1")?, "trusted");
+    Ok(())
+}
+
+#[test]
+fn why_names_the_line_of_the_source_and_what_wins() -> Rigged<()> {
+    let ground = Ground::set()?;
+    ground
+        .scratch
+        .write("list.txt", "# ours\n\n198.51.100.0/24\n")?;
+    let lines = of_file(&ground, "");
+    let front = with(ground, &lines)?.start_secluded()?;
+    await_entries(&front, 1)?;
+    front.daemon.ask(&[
+        "block",
+        "add",
+        "198.51.100.7",
+        "--ttl",
+        "1h",
+        "--reason",
+        "flood",
+    ])?;
+    let why = |address: &str| front.daemon.ask(&["why", address]);
+    let told = why("198.51.100.7")?;
+    assert_eq!(told["dropped"], true);
+    let entries = told["entries"].as_array().cloned().unwrap_or_default();
+    let facts: Vec<_> = entries
+        .iter()
+        .map(|entry| (&entry["list"], &entry["wins"], &entry["line"]))
+        .collect();
+    assert_eq!(
+        facts,
+        [
+            (&"drop".into(), &true.into(), &3.into()),
+            (&"manual".into(), &false.into(), &Value::Null)
+        ],
+        "{told}"
+    );
+    assert_eq!(entries[1]["reason"], "flood");
+    assert!(
+        entries[0]["source"]
+            .as_str()
+            .unwrap_or_default()
+            .ends_with("list.txt")
+    );
+    front.daemon.ask(&["allow", "add", "198.51.100.7"])?;
+    let told = why("198.51.100.7")?;
+    let verdict = told["verdict"].as_str().unwrap_or_default();
+    assert!(
+        verdict.starts_with(
+            "not dropped: 198.51.100.7/32 on \"allow\" is trusted, and trust beats every block, which \
+             beats the 2 other entries"
+        ),
+        "{verdict}"
+    );
+    let told = why("192.0.2.77")?;
+    assert_eq!(
+        (&told["dropped"], &told["entries"]),
+        (&false.into(), &Value::Array(vec![]))
+    );
+    assert!(
+        told["verdict"]
+            .as_str()
+            .unwrap_or_default()
+            .starts_with("not dropped: no list covers it")
+    );
+    Ok(())
+}
