@@ -312,7 +312,10 @@ impl Feeds {
 
     fn report_of(&self, kept: &Kept) -> FeedReport {
         let feed = &kept.feed;
-        let record = kept.record().clone();
+        let (record, entries) = {
+            let record = kept.record();
+            (record.clone(), self.lists.count(feed.name()))
+        };
         let next_ms = kept.next_ms.load(Ordering::Relaxed);
         let defined_in = if kept.by_hand {
             "command line"
@@ -330,7 +333,7 @@ impl Feeds {
             trusted: feed.definition.trusted,
             mode: mode.to_owned(),
             state: record.state().to_owned(),
-            entries: self.lists.count(feed.name()),
+            entries,
             refresh_ms: millis(feed.refresh),
             ttl_ms: feed.ttl.map(millis),
             min_score: feed.reading.min_score,

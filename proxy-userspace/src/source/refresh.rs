@@ -267,7 +267,13 @@ impl Feeds {
         if manner.dry_run {
             return Ok(Refreshed::Changed(self.lists.preview_refresh(&refresh)?));
         }
-        let outcome = self.lists.refresh(refresh)?;
+        let outcome = {
+            // Whoever looks meanwhile sees both as they were, or both as they are then.
+            let mut in_force = kept.record();
+            let outcome = self.lists.refresh(refresh)?;
+            in_force.clone_from(&record);
+            outcome
+        };
         let (added, removed) = (outcome.added, outcome.removed);
         if record.cuts > 0 {
             note(
@@ -276,7 +282,6 @@ impl Feeds {
                 &format!("{} of {name}: {}", record.cuts, record.cut.join(", ")),
             );
         }
-        *kept.record() = record;
         note(
             &self.journal,
             "feed_refresh",
