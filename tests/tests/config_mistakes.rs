@@ -359,3 +359,65 @@ fn a_watching_list_of_trusted_prefixes_or_one_named_twice_is_told() -> Rigged<()
     assert!(printed.contains("lists.monitor"), "{printed}");
     Ok(())
 }
+
+#[test]
+fn every_flaw_of_a_feed_is_told_with_its_line() -> Rigged<()> {
+    let feed = "[[feed]]\nname = \"drop\"\nurl = \"http://lists.example/drop.txt\"\nrefresh = \"10s\"\nmode = \"loud\"\n\n[audit]";
+    let ground = Ground::set()?.alter("[audit]", feed)?;
+    let printed = ground.refused_start()?;
+    let at = ground.text.find("[[feed]]").unwrap_or_default();
+    let line = ground.text[..at].matches('\n').count() + 1;
+    for (below, told) in [
+        (
+            2,
+            "feed[0].url = \"http://lists.example/drop.txt\": \"http://lists.example/drop.txt\" is no https:// URL",
+        ),
+        (
+            3,
+            "feed[0].refresh = \"10s\": is shorter than min_interval, 1m",
+        ),
+        (
+            4,
+            "feed[0].mode = \"loud\": is no mode; use \"enforce\" or \"monitor\"",
+        ),
+    ] {
+        let told = format!("refused.toml:{}: {told}", line + below);
+        assert!(printed.contains(&told), "{told}: {printed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_feed_without_a_source_with_an_unknown_key_or_a_name_used_twice_is_told() -> Rigged<()> {
+    for (feed, told) in [
+        (
+            "name = \"drop\"",
+            "feed[0].name = \"drop\": has to have its entries from exactly one place; give one of file, url and input = true",
+        ),
+        (
+            "name = \"drop\"\ninput = true\nscore = 3",
+            "unknown key `score`",
+        ),
+        (
+            "name = \"drop\"\ninput = true\n\n[[feed]]\nname = \"drop\"\ninput = true",
+            "feed[1].name = \"drop\": another feed has this already; names are unique",
+        ),
+        ("input = true", "feed[0].name"),
+    ] {
+        let feed = format!("[[feed]]\n{feed}\n\n[audit]");
+        let printed = Ground::set()?.alter("[audit]", &feed)?.refused_start()?;
+        assert!(printed.contains(told), "{told}: {printed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_forced_prefix_that_is_not_blocked_is_told() -> Rigged<()> {
+    let lists = "[lists]\nforce = [\"127.0.0.0/8\"]\n\n[audit]";
+    let printed = Ground::set()?.alter("[audit]", lists)?.refused_start()?;
+    assert!(
+        printed.contains("lists.force = \"127.0.0.0/8\": is not in lists.blocked"),
+        "{printed}"
+    );
+    Ok(())
+}
