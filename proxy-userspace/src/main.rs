@@ -137,6 +137,7 @@ fn act_on_limit(limit: Limit) -> Result<ExitCode, Box<dyn Error>> {
             rate,
             burst,
             mode,
+            confirm,
             daemon,
         } => {
             let request = Request::SetLimit {
@@ -144,6 +145,7 @@ fn act_on_limit(limit: Limit) -> Result<ExitCode, Box<dyn Error>> {
                 rate,
                 burst,
                 mode,
+                confirm_ms: confirm.map(millis),
             };
             tell(&daemon, &request)
         }
@@ -213,7 +215,9 @@ fn show(output: Output, reply: Reply) -> Result<ExitCode, Box<dyn Error>> {
         Reply::TraceEnd { lines, lost } => {
             print(&format!("{lines} lines, {lost} of them lost on the way\n"))?;
         }
-        Reply::Limits { limits } => print(&render::limits(&limits))?,
+        Reply::Limits { limits, pending } => {
+            print(&(render::limits(&limits) + &render::reverts(pending)))?;
+        }
         Reply::Status(status) => print(&render::status(&status))?,
         Reply::Error { message } => eprintln!("portcullis: {message}"),
     }

@@ -275,3 +275,38 @@ fn under_new_inbound_only_a_listed_host_answers_and_does_not_call() {
     let got = volley(&scene, EDGE, [ALICE, BOB]).expect("traffic");
     assert_eq!(got, [Passed, Dropped], "UDP");
 }
+
+#[test]
+fn a_limit_that_nobody_confirms_is_as_before_and_one_that_is_confirmed_stays() {
+    let name = "a_limit_that_nobody_confirms_is_as_before_and_one_that_is_confirmed_stays";
+    if !kernel_or_skip(name) {
+        return;
+    }
+    let scene = scene();
+    let daemon = scene.start().expect("a daemon");
+    let before = limit(&daemon, "source_udp");
+    let set = |rate: &str, within: &str| {
+        let words = [
+            "limit",
+            "set",
+            "source_udp",
+            "--rate",
+            rate,
+            "--confirm",
+            within,
+        ];
+        daemon.ask(&words).expect("set")
+    };
+    let told = set("1", "1s");
+    assert!(told["pending"].is_u64(), "{told}");
+    assert_eq!(limit(&daemon, "source_udp")["rate"], 1);
+    eventually("it reverts", Duration::from_secs(10), || {
+        (limit(&daemon, "source_udp") == before).then_some(())
+    })
+    .expect("reverted");
+    let pending = set("7", "1h")["pending"].to_string();
+    daemon.ask(&["confirm", &pending]).expect("confirmed");
+    let left = daemon.ask(&["confirm", "--list"]).expect("what waits");
+    assert_eq!(left["pending"], serde_json::json!([]));
+    assert_eq!(limit(&daemon, "source_udp")["rate"], 7);
+}

@@ -1,5 +1,7 @@
 //! The kernel's limits: shown, and set for as long as the daemon runs.
 
+use std::time::Duration;
+
 use proxy_common::{Limit, LimitSetting, Mode};
 use tokio::net::unix::UCred;
 
@@ -17,7 +19,10 @@ impl Admin {
             .into_iter()
             .map(|limit| report(limit, &rules.limits[limit as usize]))
             .collect();
-        Ok(Reply::Limits { limits })
+        Ok(Reply::Limits {
+            limits,
+            pending: None,
+        })
     }
 
     /// Puts a limit in force for the next packet, until the daemon is started again.
@@ -27,6 +32,7 @@ impl Admin {
         rate: u64,
         burst: Option<u64>,
         mode: Option<&str>,
+        confirm: Option<Duration>,
         peer: &UCred,
     ) -> Result<Reply, ListError> {
         let refuse = |message: String| Ok(Reply::Error { message });
@@ -46,21 +52,18 @@ impl Admin {
         if rate > most || burst.is_some_and(|burst| burst > most || burst < rate.min(1)) {
             return refuse(format!("rate goes from 0 to {most}, burst from 1"));
         }
-        let set = self.lists.with_kernel(|datapath| {
-            let before = datapath.rules().limits[limit as usize];
+        let set = |before: LimitSetting| {
             let mode = mode.unwrap_or(before.mode());
-            let setting = limit_setting(rate, burst.unwrap_or(rate), mode);
-            let rules = datapath.rules().with(limit, setting);
-            datapath.set_rules(&rules).map(|()| setting)
-        });
-        let setting = match set {
-            None => return Ok(no_kernel()),
-            Some(set) => set?,
+            limit_setting(rate, burst.unwrap_or(rate), mode)
+        };
+        let Some((setting, pending)) = self.lists.set_limit(limit, set, confirm)? else {
+            return Ok(no_kernel());
         };
         let report = report(limit, &setting);
         self.note_limit(&report, peer);
         Ok(Reply::Limits {
             limits: vec![report],
+            pending,
         })
     }
 

@@ -106,6 +106,9 @@ pub(crate) enum Request {
         rate: u64,
         burst: Option<u64>,
         mode: Option<String>,
+        /// It reverts by itself when nobody confirms it for so long.
+        #[serde(default)]
+        confirm_ms: Option<u64>,
     },
     /// Tell what each stage decides on packets from these addresses; answered line by line.
     Trace { target: IpNet, for_ms: u64 },
@@ -151,7 +154,12 @@ pub(crate) enum Reply {
     /// How the daemon is.
     Status(Box<Status>),
     /// The kernel's limits in force.
-    Limits { limits: Vec<LimitReport> },
+    Limits {
+        limits: Vec<LimitReport>,
+        /// Under which a change of one waits to be confirmed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pending: Option<u64>,
+    },
     /// What a stage decided; more replies follow.
     TraceLine { line: String },
     /// A trace is over: lines that were told, and how many of them were lost on the way.

@@ -18,7 +18,8 @@ use tokio::{
 };
 
 use super::{
-    InterfaceStatus, LONGEST_LINE, ListSize, ReasonStatus, Reply, Request, Status, mode_name,
+    InterfaceStatus, LONGEST_LINE, ListSize, ReasonStatus, Reply, Request, Status, bounded,
+    mode_name,
 };
 use crate::{
     drops::Drops,
@@ -187,7 +188,11 @@ impl Admin {
                 rate,
                 burst,
                 mode,
-            } => Ok(self.set_limit(&limit, rate, burst, mode.as_deref(), peer)?),
+                confirm_ms,
+            } => {
+                let confirm = confirm_ms.map(bounded);
+                Ok(self.set_limit(&limit, rate, burst, mode.as_deref(), confirm, peer)?)
+            }
             // Answered line by line, in `welcome`.
             Request::Trace { .. } => Ok(Reply::TraceEnd { lines: 0, lost: 0 }),
             about_feeds @ (Request::Feeds

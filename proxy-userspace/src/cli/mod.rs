@@ -115,6 +115,9 @@ pub(crate) enum Limit {
         /// Drop what goes over it, or only count
         #[arg(long, value_parser = ["enforce", "monitor"])]
         mode: Option<String>,
+        /// Take the change back after this long, such as 60s, unless `portcullis confirm` comes
+        #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+        confirm: Option<Duration>,
         #[command(flatten)]
         daemon: Daemon,
     },

@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use datapath::ListId;
 use ipnet::IpNet;
+use proxy_common::{Limit, LimitSetting};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -27,12 +28,17 @@ pub(super) struct Pending {
     trusted: bool,
     what: String,
     reverts: Ending,
+    /// It was no list that changed, but this limit, which was so before. A start takes its limits
+    /// from the configuration, so this isn't stored.
+    #[serde(skip)]
+    limit: Option<(Limit, LimitSetting)>,
 }
 
 /// A change that waits, or waited, to be confirmed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PendingReport {
     pub(crate) id: u64,
+    /// Empty where it is no list that changed.
     pub(crate) list: String,
     /// What was changed.
     pub(crate) what: String,
@@ -86,6 +92,7 @@ impl Lists {
             trusted: writer.names.trusted(list),
             what,
             reverts: Ending::after(within, &Clock::now()),
+            limit: None,
         });
         if let Some(pending) = &pending {
             outcome.pending = Some(pending.id);
@@ -107,6 +114,36 @@ impl Lists {
         self.carry_out(writer, list, edits, beside)?;
         writer.pending.extend(pending);
         Ok(outcome)
+    }
+
+    /// Sets a limit of the kernel's, and has it revert when it must be confirmed and isn't. Returns the
+    /// number to confirm it by; `None` where there is no kernel side.
+    pub(crate) fn set_limit(
+        &self,
+        limit: Limit,
+        setting: impl FnOnce(LimitSetting) -> LimitSetting,
+        confirm: Option<Duration>,
+    ) -> Result<Option<(LimitSetting, Option<u64>)>, ListError> {
+        let mut writer = self.writer();
+        let Some(datapath) = writer.datapath.as_mut() else {
+            return Ok(None);
+        };
+        let before = datapath.rules().limits[limit as usize];
+        let after = setting(before);
+        let rules = datapath.rules().with(limit, after);
+        datapath.set_rules(&rules)?;
+        let id = writer.fresh_id();
+        let pending = confirm.map(|within| Pending {
+            id,
+            list: String::new(),
+            trusted: false,
+            what: format!("limit {}", limit.name()),
+            reverts: Ending::after(within, &Clock::now()),
+            limit: Some((limit, before)),
+        });
+        let id = pending.is_some().then_some(id);
+        writer.pending.extend(pending);
+        Ok(Some((after, id)))
     }
 
     /// Changes that wait to be confirmed.
@@ -154,6 +191,15 @@ impl Lists {
         let mut reverted = Vec::new();
         // The last first: an earlier change may lie under a later one.
         for pending in due.iter().rev() {
+            if let Some((limit, before)) = pending.limit {
+                if let Some(datapath) = writer.datapath.as_mut() {
+                    let rules = datapath.rules().with(limit, before);
+                    datapath.set_rules(&rules)?;
+                }
+                writer.pending.retain(|other| other.id != pending.id);
+                reverted.push((pending.report(&clock), 0));
+                continue;
+            }
             let list = writer.names.find_or_add(&pending.list, pending.trusted)?;
             let edits = self.reversal(&mut writer, list, pending)?;
             let mut beside = Beside::default();

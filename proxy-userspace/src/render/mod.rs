@@ -55,14 +55,15 @@ pub(crate) fn changed(changed: &Changed) -> String {
             "nothing was changed; {added} would be added, {extended} changed, {removed} removed, {unchanged} stay as they are\n"
         );
     }
-    let mut text = format!("{} changed, {unchanged} as they were\n", changed.changed);
-    if let Some(id) = changed.pending {
-        let _ = writeln!(
-            text,
-            "it reverts by itself unless `portcullis confirm {id}` comes in time"
-        );
-    }
-    text
+    let text = format!("{} changed, {unchanged} as they were\n", changed.changed);
+    text + &reverts(changed.pending)
+}
+
+/// Of a change that waits to be confirmed.
+pub(crate) fn reverts(pending: Option<u64>) -> String {
+    let told =
+        |id| format!("it reverts by itself unless `portcullis confirm {id}` comes in time\n");
+    pending.map(told).unwrap_or_default()
 }
 
 pub(crate) fn pending(pending: &[PendingReport]) -> String {
