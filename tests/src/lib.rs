@@ -8,6 +8,7 @@
 //! netns      two hosts on a wire
 //! pki        certificates and tokens
 //! nginx      a real upstream
+//! feeds      lists with a source
 //! list_server  a real HTTPS server of lists, on good days and bad
 //! daemon     the real portcullis
 //! ground     what the proxy alone stands on, without the kernel side and without root
@@ -27,6 +28,7 @@
 pub mod ban_timer;
 pub mod bpffs;
 pub mod daemon;
+pub mod feeds;
 pub mod frames;
 pub mod front;
 pub mod ground;

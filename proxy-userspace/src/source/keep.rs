@@ -10,9 +10,10 @@ use tokio::time;
 
 use super::{
     Feeds, Kept,
+    content::RefreshError,
     definition::Source,
     obtain::{ObtainError, Stamp, stamp},
-    refresh::{Manner, RefreshError},
+    refresh::Manner,
 };
 
 /// How often it is looked whether a file was written anew.

@@ -4,6 +4,7 @@
 //! ```text
 //! definition  a feed as written, and as proven
 //! obtain      what its source says, as bytes
+//! content     what it said, read: its entries, and what is wrong with it
 //! judge       may that take the place of what it said before?
 //! refresh     read, judged, and put on the list, or held back, or refused
 //! record      what is known of it, over restarts
@@ -11,6 +12,7 @@
 //! stored      feeds as a start finds them
 //! ```
 
+mod content;
 mod definition;
 mod judge;
 mod keep;
@@ -40,9 +42,10 @@ use crate::{
 };
 
 pub(crate) use self::{
+    content::RefreshError,
     definition::{Definition, Feed, Flaw},
     record::{FeedReport, Record},
-    refresh::{Manner, RefreshError, Refreshed},
+    refresh::{Manner, Refreshed},
     stored::Known,
 };
 
