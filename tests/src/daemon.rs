@@ -92,8 +92,22 @@ impl Daemon {
         socket: &Path,
         place: Place<'_>,
     ) -> Rigged<Self> {
+        Self::start_binary(portcullis(), scratch, config, socket, place)
+    }
+
+    /// As [`Self::start`], another binary.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_binary(
+        binary: PathBuf,
+        scratch: &Scratch,
+        config: &Path,
+        socket: &Path,
+        place: Place<'_>,
+    ) -> Rigged<Self> {
         let log = scratch.join("daemon.log");
-        let mut command = place.command(portcullis());
+        let mut command = place.command(binary);
         let file = File::options().create(true).append(true).open(&log)?;
         let child = command
             .args(["run", "--config"])

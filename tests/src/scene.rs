@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     bpffs::Bpffs,
-    daemon::{Daemon, Place, sibling},
+    daemon::{Daemon, Place, portcullis, sibling},
     netns::{EDGE, Namespace, Wire},
     nginx::Nginx,
     pki::{Pki, TokenIssuer},
@@ -168,7 +168,16 @@ drain = "2s"
     /// # Errors
     /// When it doesn't become ready.
     pub fn start(&self) -> Rigged<Daemon> {
-        Daemon::start(
+        self.start_binary(portcullis())
+    }
+
+    /// Starts another binary in its place.
+    ///
+    /// # Errors
+    /// When it doesn't become ready.
+    pub fn start_binary(&self, binary: PathBuf) -> Rigged<Daemon> {
+        Daemon::start_binary(
+            binary,
             &self.scratch,
             &self.config,
             &self.socket,
@@ -288,6 +297,34 @@ drain = "2s"
         Ok(Sink(child))
     }
 
+    /// [`Self::send`] until it is finished.
+    ///
+    /// # Errors
+    /// When the sender can't be started.
+    pub fn send_on(&self, from: &str, pps: u32) -> Rigged<Sender> {
+        let child = traffic(&self.wire.outside)
+            .args(["send", from, &sink_at(EDGE), &pps.to_string(), "-", "18"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        Ok(Sender(child))
+    }
+
+    /// [`Self::count`] until it is finished.
+    ///
+    /// # Errors
+    /// When the counter can't be started.
+    pub fn count_on(&self) -> Rigged<Sink> {
+        let mut child = traffic(&self.wire.edge)
+            .args(["count", &sink_at(EDGE), "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        await_counting(&mut child)?;
+        Ok(Sink(child))
+    }
+
     /// The audit trail so far, a JSON object a line.
     ///
     /// # Errors
@@ -306,7 +343,7 @@ drain = "2s"
     /// # Errors
     /// When the command fails.
     pub fn detach(&self) -> Rigged<String> {
-        let mut command = self.wire.edge.command(crate::daemon::portcullis());
+        let mut command = self.wire.edge.command(portcullis());
         succeed(command.args(["detach", "--pins"]).arg(self.pins.root()))
     }
 }

@@ -79,6 +79,8 @@ impl Counted {
 }
 
 fn read_out(child: &mut Child) -> Rigged<String> {
+    // Whoever goes on until it is told to end is told so.
+    drop(child.stdin.take());
     let mut printed = String::new();
     if let Some(mut stdout) = child.stdout.take() {
         std::io::Read::read_to_string(&mut stdout, &mut printed)?;

@@ -7,12 +7,15 @@
 //! traffic accept AT                   accepts TCP connections until it is killed
 //! traffic connect TO                  opens one and prints whether it could
 //! ```
+//!
+//! Where SECONDS is `-`, it goes on until standard input is closed.
 
 use std::{
     collections::BTreeMap,
     io::{self, ErrorKind},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::ExitCode,
+    sync::mpsc::{self, Receiver, TryRecvError},
     thread,
     time::{Duration, Instant},
 };
@@ -39,7 +42,7 @@ fn act(args: &[&str]) -> io::Result<()> {
             from.parse().map_err(|_| unreadable(()))?,
             to.parse().map_err(|_| unreadable(()))?,
             pps.parse().map_err(|_| unreadable(()))?,
-            Duration::from_secs_f64(seconds.parse().map_err(|_| unreadable(()))?),
+            End::parse(seconds)?,
             bytes.parse().map_err(|_| unreadable(()))?,
         ),
         ["accept", at] => accept(at.parse().map_err(|_| unreadable(()))?),
@@ -58,7 +61,7 @@ fn act(args: &[&str]) -> io::Result<()> {
         }
         ["count", at, seconds] => count(
             at.parse().map_err(|_| unreadable(()))?,
-            Duration::from_secs_f64(seconds.parse().map_err(|_| unreadable(()))?),
+            End::parse(seconds)?,
         ),
         _ => Err(io::Error::new(
             ErrorKind::InvalidInput,
@@ -67,19 +70,43 @@ fn act(args: &[&str]) -> io::Result<()> {
     }
 }
 
+/// When to end.
+enum End {
+    After(Duration),
+    WhenClosed(Receiver<()>),
+}
+
+impl End {
+    fn parse(seconds: &str) -> io::Result<Self> {
+        if seconds != "-" {
+            let seconds: f64 = seconds
+                .parse()
+                .map_err(|_| io::Error::new(ErrorKind::InvalidInput, "seconds can't be read"))?;
+            return Ok(Self::After(Duration::from_secs_f64(seconds)));
+        }
+        let (open, closed) = mpsc::channel();
+        thread::spawn(move || {
+            let _ = io::copy(&mut io::stdin(), &mut io::sink());
+            drop(open);
+        });
+        Ok(Self::WhenClosed(closed))
+    }
+
+    fn has_come(&self, start: Instant) -> bool {
+        match self {
+            Self::After(duration) => start.elapsed() >= *duration,
+            Self::WhenClosed(closed) => closed.try_recv() == Err(TryRecvError::Disconnected),
+        }
+    }
+}
+
 /// Sends at an even pace: whatever is due is sent, then a rest of half a millisecond at most.
-fn send(
-    from: IpAddr,
-    to: SocketAddr,
-    pps: u32,
-    duration: Duration,
-    bytes: usize,
-) -> io::Result<()> {
+fn send(from: IpAddr, to: SocketAddr, pps: u32, end: End, bytes: usize) -> io::Result<()> {
     let payload = vec![0; bytes];
     let socket = UdpSocket::bind(SocketAddr::new(from, 0))?;
     let start = Instant::now();
     let mut sent = 0_u64;
-    while start.elapsed() < duration {
+    while !end.has_come(start) {
         let due = (start.elapsed().as_secs_f64() * f64::from(pps)) as u64;
         while sent < due {
             // A refusal by the host itself (no listener) is as good as sent: the packet was.
@@ -105,14 +132,14 @@ fn accept(at: SocketAddr) -> io::Result<()> {
     }
 }
 
-fn count(at: SocketAddr, duration: Duration) -> io::Result<()> {
+fn count(at: SocketAddr, end: End) -> io::Result<()> {
     let socket = UdpSocket::bind(at)?;
     socket.set_read_timeout(Some(Duration::from_millis(20)))?;
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     let start = Instant::now();
     // Tells whoever waits that datagrams count from now on.
     eprintln!("counting");
-    while start.elapsed() < duration {
+    while !end.has_come(start) {
         match socket.recv_from(&mut [0; 2048]) {
             Ok((_, source)) => *counts.entry(source.ip().to_string()).or_default() += 1,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
