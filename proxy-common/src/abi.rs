@@ -12,7 +12,7 @@ use crate::{
 /// Version of everything in this module, of [`crate::table`], [`crate::Reason`] and the map names.
 ///
 /// A daemon adopts pinned maps only when they carry the same version.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Places of the `LISTS` map, an array of tables (see [`crate::table`]).
 pub const LISTS_V4: u32 = 0;
@@ -101,6 +101,9 @@ pub struct Settings {
     pub limits_on: u32,
     /// Length of a tick of the kernel's timer, by which limits are timed.
     pub tick_ns: u32,
+    /// How old the daemon's last sign of life may be before everything passes; 0 for as old as you
+    /// like.
+    pub fail_open_after_ns: u64,
     /// By discriminant of [`Limit`].
     pub limits: [LimitSetting; Limit::COUNT],
 }
@@ -142,15 +145,28 @@ pub struct DropSample {
     pub frame_bytes: u32,
     /// 1 when its list or limit only watches: the packet passed.
     pub monitored: u32,
+    /// Packets against a list or limit that this CPU had since its sample before, with this one.
+    pub stands_for: u64,
+}
+
+/// Which samples a CPU has sent; the only entry of the `SAMPLING` map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Sampling {
+    /// When it may send the next one: a GCRA bucket, see [`Settings::sample_rate`].
+    pub tat_ns: u64,
+    /// Packets that no sample has stood for yet.
+    pub untold: u64,
 }
 
 const _: () = assert!(size_of::<Line>() == 64);
 const _: () = assert!(size_of::<KeyLengths>() == 24);
 const _: () = assert!(size_of::<LimitSetting>() == 24);
-const _: () = assert!(size_of::<Settings>() == 96 + 24 * Limit::COUNT);
+const _: () = assert!(size_of::<Settings>() == 104 + 24 * Limit::COUNT);
 const _: () = assert!(size_of::<TraceTarget>() == 32);
 const _: () = assert!(size_of::<Counter>() == 16);
-const _: () = assert!(size_of::<DropSample>() == 40);
+const _: () = assert!(size_of::<Sampling>() == 16);
+const _: () = assert!(size_of::<DropSample>() == 48);
 const _: () = assert!(RATE_SETS.is_power_of_two());
 
 #[cfg(feature = "aya")]

@@ -17,7 +17,9 @@ pub mod table;
 pub mod upper;
 pub mod verdict;
 
-pub use abi::{ABI_VERSION, Counter, DropSample, KeyLengths, Scope, Settings, TraceTarget};
+pub use abi::{
+    ABI_VERSION, Counter, DropSample, KeyLengths, Sampling, Scope, Settings, TraceTarget,
+};
 pub use cell::{Cell, Listing};
 pub use gcra::Gcra;
 pub use limit::{Limit, LimitSetting, Mode, Room};

@@ -50,11 +50,14 @@ pub enum Reason {
     AggregateUdp = 19,
     /// Dropped: the aggregate sent more ICMP messages.
     AggregateIcmp = 20,
+    /// Passed: the daemon has given no sign of life for longer than `fail_open_after`, so nothing is
+    /// judged until it is back.
+    FailOpen = 21,
 }
 
 impl Reason {
     /// Every reason, in the order of its discriminant.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Clean,
         Self::Trusted,
         Self::NotIp,
@@ -76,6 +79,7 @@ impl Reason {
         Self::AggregateSyn,
         Self::AggregateUdp,
         Self::AggregateIcmp,
+        Self::FailOpen,
     ];
 
     /// Slots of the `COUNTERS` map: room for reasons to come without changing the map's shape. The
@@ -96,7 +100,9 @@ impl Reason {
     /// Whether a packet with this reason is dropped, where the list or limit is enforced.
     #[inline(always)]
     pub const fn drops(self) -> bool {
-        self as u32 >= Self::Blocked as u32 && self as u32 != Self::Established as u32
+        self as u32 >= Self::Blocked as u32
+            && self as u32 != Self::Established as u32
+            && self as u32 != Self::FailOpen as u32
     }
 
     /// The name in logs, metrics and `--json` output.
@@ -123,6 +129,7 @@ impl Reason {
             Self::AggregateSyn => "aggregate_syn",
             Self::AggregateUdp => "aggregate_udp",
             Self::AggregateIcmp => "aggregate_icmp",
+            Self::FailOpen => "fail_open",
         }
     }
 }

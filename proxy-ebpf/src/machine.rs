@@ -1,6 +1,8 @@
 //! What `core` lacks on this target: clocks, compare-and-swap, and a word to the compiler.
 
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::generated::{
+    bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns,
+};
 
 /// `CLOCK_BOOTTIME`, which counts suspended time: a ban of an hour ends in an hour. Linux 5.8.
 #[inline(always)]
@@ -16,6 +18,13 @@ pub(crate) fn boot_ns() -> u64 {
 pub(crate) fn coarse_ns(tick_ns: u32) -> u64 {
     // SAFETY: a helper without arguments that any program type may call.
     unsafe { bpf_jiffies64() }.wrapping_mul(u64::from(tick_ns))
+}
+
+/// `CLOCK_MONOTONIC` as of the kernel's last tick. It stands still while the machine sleeps. Linux 5.11.
+#[inline(always)]
+pub(crate) fn monotonic_ns() -> u64 {
+    // SAFETY: a helper without arguments that any program type may call.
+    unsafe { bpf_ktime_get_coarse_ns() }
 }
 
 /// Reads a word that other CPUs write. LLVM can't select an atomic load for BPF; an aligned

@@ -12,6 +12,7 @@
 )]
 
 mod frame;
+mod heartbeat;
 mod lists;
 mod machine;
 mod observer;
@@ -50,7 +51,11 @@ fn guard<O: Observer>(context: &XdpContext, observer: O) -> u32 {
         // An array's only entry is always there; the verifier can't know.
         return xdp_action::XDP_PASS;
     };
-    let verdict = decide(&frame, settings, observer);
+    let verdict = if heartbeat::is_lost(settings) {
+        Verdict::unjudged(Reason::FailOpen, &frame)
+    } else {
+        decide(&frame, settings, observer)
+    };
     report::count(&verdict, &frame, settings);
     if verdict.drops() {
         xdp_action::XDP_DROP
@@ -69,6 +74,17 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
+    /// Of a frame whose source wasn't read.
+    #[inline(always)]
+    fn unjudged(reason: Reason, frame: &Frame<'_>) -> Self {
+        Self {
+            reason,
+            monitored: false,
+            source: None,
+            frame_bytes: frame.whole_bytes() as u64,
+        }
+    }
+
     #[inline(always)]
     fn drops(&self) -> bool {
         self.reason.drops() && !self.monitored
@@ -79,14 +95,7 @@ impl Verdict {
 fn decide<O: Observer>(frame: &Frame<'_>, settings: &Settings, observer: O) -> Verdict {
     let packet = match parse(frame) {
         Judgement::Judge(packet) => packet,
-        Judgement::Decided(reason) => {
-            return Verdict {
-                reason,
-                monitored: false,
-                source: None,
-                frame_bytes: frame.whole_bytes() as u64,
-            };
-        }
+        Judgement::Decided(reason) => return Verdict::unjudged(reason, frame),
     };
     let frame_bytes = packet.end().max(frame.frame_bytes()) as u64;
     let observer = observer.met(packet.source, frame_bytes);

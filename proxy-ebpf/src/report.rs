@@ -4,7 +4,9 @@ use aya_ebpf::{
     btf_maps::{PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use proxy_common::{Counter, DropSample, Reason, Settings, Source, abi::SAMPLE_RING_BYTES};
+use proxy_common::{
+    Counter, DropSample, Reason, Sampling, Settings, Source, abi::SAMPLE_RING_BYTES,
+};
 
 use crate::{Verdict, frame::Frame, machine};
 
@@ -16,9 +18,8 @@ static COUNTERS: PerCpuArray<Counter, { Reason::SLOTS }> = PerCpuArray::new();
 #[btf_map]
 static SAMPLES: RingBuf<(), { SAMPLE_RING_BYTES as usize }> = RingBuf::new();
 
-/// When this CPU may put its next sample into the ring: a GCRA bucket, see `Settings::sample_rate`.
 #[btf_map]
-static SAMPLE_TAT: PerCpuArray<u64, 1> = PerCpuArray::new();
+static SAMPLING: PerCpuArray<Sampling, 1> = PerCpuArray::new();
 
 #[inline(always)]
 pub(crate) fn count(verdict: &Verdict, frame: &Frame<'_>, settings: &Settings) {
@@ -36,7 +37,7 @@ pub(crate) fn count(verdict: &Verdict, frame: &Frame<'_>, settings: &Settings) {
 
 #[inline(always)]
 fn sample(verdict: &Verdict, frame: &Frame<'_>, settings: &Settings) {
-    let Some(tat_ns) = SAMPLE_TAT.get_ptr_mut(0) else {
+    let Some(sampling) = SAMPLING.get_ptr_mut(0) else {
         return;
     };
     if !settings.sample_rate.is_limited() {
@@ -45,11 +46,12 @@ fn sample(verdict: &Verdict, frame: &Frame<'_>, settings: &Settings) {
     // Of the many drops of a flood few become samples; the others must not cost a precise clock.
     let now_ns = machine::coarse_ns(settings.tick_ns);
     // SAFETY: this CPU's own slot, as in `count`.
-    let tat_ns = unsafe { &mut *tat_ns };
-    let Some(next_ns) = settings.sample_rate.admit(*tat_ns, now_ns, 1) else {
+    let sampling = unsafe { &mut *sampling };
+    sampling.untold += 1;
+    let Some(next_ns) = settings.sample_rate.admit(sampling.tat_ns, now_ns, 1) else {
         return;
     };
-    *tat_ns = next_ns;
+    sampling.tat_ns = next_ns;
     let (high, low) = verdict.source.map_or((0, 0), Source::to_ipv6);
     // A full ring loses the sample, never the count.
     if let Some(mut entry) = SAMPLES.reserve_untyped::<DropSample>(0) {
@@ -60,7 +62,9 @@ fn sample(verdict: &Verdict, frame: &Frame<'_>, settings: &Settings) {
             ifindex: frame.ifindex(),
             frame_bytes: verdict.frame_bytes as u32,
             monitored: u32::from(verdict.monitored),
+            stands_for: sampling.untold,
         });
         entry.submit(0);
+        sampling.untold = 0;
     }
 }

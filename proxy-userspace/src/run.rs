@@ -205,6 +205,15 @@ async fn serve(config: Config) -> Result<(), RunError> {
                 source,
             })?;
     }
+    if let Some((heartbeat, after)) = lists.with_kernel(heartbeat).flatten() {
+        std::thread::Builder::new()
+            .name("heartbeat".to_owned())
+            .spawn(move || standing_jobs::beat(heartbeat, after))
+            .map_err(|source| RunError::System {
+                what: "a thread",
+                source,
+            })?;
+    }
     for listener in listeners {
         tokio::spawn(listener.serve(Arc::clone(&gateway), draining.clone()));
     }
@@ -391,6 +400,12 @@ fn tell_attachments(datapath: &mut datapath::Datapath, journal: &Journal) {
         tracing::warn!(interface, "released: not in kernel.interfaces any more");
         note(journal, "release", interface);
     }
+}
+
+/// What gives signs of life, and how long the kernel goes without, where it waits for them.
+fn heartbeat(datapath: &mut datapath::Datapath) -> Option<(datapath::Heartbeat, Duration)> {
+    let after = datapath.rules().fail_open_after?;
+    Some((datapath.take_heartbeat()?, after))
 }
 
 /// SIGTERM and SIGINT.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use audit::{DropRecord, Event, Journal, KernelRecord, ListRecord, ReasonRecord};
-use datapath::Samples;
+use datapath::{Heartbeat, Samples};
 use proxy_common::Reason;
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -31,6 +31,9 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a change has to be taken back.
 const REVERT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often a sign of life is given, where the kernel waits for it.
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is looked what keeps this host reachable, and how often names are resolved again.
 const PROTECT_INTERVAL: Duration = Duration::from_secs(2);
@@ -145,6 +148,19 @@ pub(crate) async fn protect(lifelines: Arc<Lifelines>, lists: Arc<Lists>, journa
     }
 }
 
+/// Gives signs of life, on a thread of its own: nothing that the daemon is busy with may hold them up.
+/// Ends only when the kernel can't be told.
+pub(crate) fn beat(mut heartbeat: Heartbeat, fail_open_after: Duration) {
+    let interval = (fail_open_after / 4).min(BEAT_INTERVAL);
+    loop {
+        if let Err(error) = heartbeat.beat() {
+            tracing::error!(%error, "NO SIGN OF LIFE CAN BE GIVEN: the kernel will let everything pass");
+            return;
+        }
+        std::thread::sleep(interval);
+    }
+}
+
 /// The kernel's counters, recorded as what was added since the record before.
 pub(crate) struct Counting {
     lists: Arc<Lists>,
@@ -230,7 +246,7 @@ pub(crate) fn sample(mut samples: Samples, lists: &Lists, drops: &Drops, journal
                 .map(|source| lists.names_covering(source))
                 .unwrap_or_default();
             if let Some(source) = drop.source {
-                drops.note(source, 1, sample_of(&drop));
+                drops.note(source, drop.stands_for, sample_of(&drop));
             }
             let record = DropRecord {
                 source: drop.source.map(|source| source.to_string()),

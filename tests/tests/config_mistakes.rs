@@ -308,6 +308,17 @@ fn an_aggregate_smaller_than_a_source_is_told_by_family() -> Rigged<()> {
 }
 
 #[test]
+fn an_absence_that_a_restart_could_be_is_told() -> Rigged<()> {
+    assert_kernel_told(
+        "fail_open_after = \"1s\"",
+        &[
+            "kernel.fail_open_after = \"1s\": is too short",
+            "use at least \"5s\"",
+        ],
+    )
+}
+
+#[test]
 fn a_burst_of_nothing_is_told() -> Rigged<()> {
     assert_kernel_told(
         "[kernel.limits]\nsource_udp = { rate = 5, burst = 0 }",

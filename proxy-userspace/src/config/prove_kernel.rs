@@ -1,10 +1,17 @@
 //! `[kernel]` as proven.
 
+use std::time::Duration;
+
 use datapath::{Pins, Rules};
 use proxy_common::{Gcra, KeyLengths, Limit, LimitSetting, Mode, Scope};
 use toml::Spanned;
 
-use super::{mistake::Prover, prove::KernelConfig, value::in_range, written};
+use super::{
+    mistake::Prover,
+    prove::KernelConfig,
+    value::{in_range, prove_duration},
+    written,
+};
 
 /// The kernel side.
 pub(super) fn kernel(prover: &mut Prover<'_>, written: &written::Kernel) -> KernelConfig {
@@ -106,7 +113,22 @@ fn prove_rules(prover: &mut Prover<'_>, written: &written::Kernel) -> Rules {
     let rate = written.sample_rate.as_ref();
     let rate = in_range(prover, "kernel.sample_rate", rate, 20, (0, 100_000));
     rules.sample_rate = Gcra::per_second(rate, rate).unwrap_or(Gcra::UNLIMITED);
+    rules.fail_open_after = prove_fail_open(prover, written.fail_open_after.as_ref());
     rules
+}
+
+/// A restart must not look like an absence.
+const SHORTEST_ABSENCE: Duration = Duration::from_secs(5);
+
+fn prove_fail_open(prover: &mut Prover<'_>, written: Option<&Spanned<String>>) -> Option<Duration> {
+    let span = written?.span();
+    let key = "kernel.fail_open_after";
+    let after = prove_duration(prover, key, written, SHORTEST_ABSENCE);
+    if after < SHORTEST_ABSENCE {
+        let mend = "use at least \"5s\": a restart must not open the gate";
+        prover.reject(key, span, "is too short", mend);
+    }
+    Some(after)
 }
 
 /// An aggregate is made of whole sources.

@@ -175,6 +175,8 @@ pub(crate) struct Kernel {
     /// What sources and aggregates of sources may send.
     #[serde(default)]
     pub(crate) limits: Limits,
+    /// How long the daemon may be gone before everything passes; for ever without it.
+    pub(crate) fail_open_after: Option<Spanned<String>>,
     /// Drop samples a second and CPU.
     pub(crate) sample_rate: Option<Spanned<u64>>,
 }

@@ -1,5 +1,7 @@
 //! Samples of drops.
 
+use std::time::Duration;
+
 use datapath::Rules;
 use portcullis_tests::{frames::cut, loaded::Failure};
 use proxy_common::{
@@ -20,6 +22,7 @@ pub(crate) const SCENES: &[Scene] = &[
     scene("a sample of a frame whose source is out of reach carries none", sample_without_source),
     scene("a sample of a packet over a limit names the limit", sample_of_limit),
     scene("a sample of a packet that was only watched says so", sample_watched),
+    scene("a sample stands for the drops since the one before it", sample_weight),
     scene("samples stop at their cap, drops don't", sample_cap),
 ];
 
@@ -70,6 +73,7 @@ fn one_sample(
         monitored: false,
         ifindex: LOOPBACK,
         frame_bytes: u32::try_from(frame.len())?,
+        stands_for: 1,
     };
     if sample != expected || !(earliest_ns..=datapath::boot_ns()).contains(&sample.at_ns) {
         return Err(format!("{sample:?}, expected {expected:?} after {earliest_ns}").into());
@@ -137,4 +141,33 @@ fn sample_watched(kernel: &mut Kernel) -> Result<(), Failure> {
             _ => Err(format!("expected one watched sample: {samples:?}").into()),
         }
     })
+}
+
+fn sample_weight(kernel: &mut Kernel) -> Result<(), Failure> {
+    const DROPS: u64 = 40;
+    const GAP: Duration = Duration::from_millis(100);
+    let frame = datagram_v4(BLOCKED_V4);
+    let one_a_gap = Gcra::per_second(10, 1).ok_or("a rate")?;
+    let samples = sampled(kernel, Rules::NONE, one_a_gap, |kernel| {
+        (0..DROPS).try_for_each(|_| in_turn(kernel, &[(&frame, Blocked)]))?;
+        // Each CPU that the scheduler had us on tells of what it still owes.
+        for _ in 0..8 {
+            std::thread::sleep(GAP + GAP / 2);
+            in_turn(kernel, &[(&frame, Blocked)])?;
+        }
+        // What follows begins with empty buckets.
+        std::thread::sleep(2 * GAP);
+        Ok(())
+    })?;
+    let told: u64 = samples.iter().map(|sample| sample.stands_for).sum();
+    let heaviest = samples.iter().map(|sample| sample.stands_for).max();
+    // A CPU that we didn't come back to may owe some.
+    if !(DROPS / 2..=DROPS + 8).contains(&told) || heaviest.is_none_or(|it| it < DROPS / 4) {
+        return Err(format!(
+            "samples stand for {told} of {} drops: {samples:?}",
+            DROPS + 8
+        )
+        .into());
+    }
+    Ok(())
 }

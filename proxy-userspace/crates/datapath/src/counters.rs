@@ -95,6 +95,8 @@ pub struct Drop {
     pub ifindex: u32,
     /// Length of the frame.
     pub frame_bytes: u32,
+    /// Packets against a list or limit that its CPU had since the sample before, with this one.
+    pub stands_for: u64,
 }
 
 /// The ring buffer of drop samples. Its descriptor polls readable when there are some.
@@ -144,6 +146,7 @@ fn parse(bytes: &[u8]) -> Option<Drop> {
         ifindex: word(28)?,
         frame_bytes: word(32)?,
         monitored: word(36)? != 0,
+        stands_for: u64::from_ne_bytes(*bytes.get(40..)?.first_chunk()?),
     })
 }
 
@@ -164,6 +167,7 @@ mod tests {
         for word in [Reason::SourcePackets as u32, 3, 60, 1] {
             bytes.extend(word.to_ne_bytes());
         }
+        bytes.extend(9_u64.to_ne_bytes());
         assert_eq!(bytes.len(), size_of::<DropSample>());
         let drop = parse(&bytes).expect("a whole sample");
         assert_eq!(drop.at_ns, 77);
@@ -171,6 +175,7 @@ mod tests {
         assert_eq!(drop.reason, Reason::SourcePackets);
         assert!(drop.monitored);
         assert_eq!((drop.ifindex, drop.frame_bytes), (3, 60));
-        assert_eq!(parse(&bytes[..39]), None);
+        assert_eq!(drop.stands_for, 9);
+        assert_eq!(parse(&bytes[..47]), None);
     }
 }

@@ -14,6 +14,7 @@
 //! tables, mapping   putting plans and tables into the kernel's memory
 //! recover   what an earlier run's tables say
 //! rules     scope, limits and samples as the program reads them
+//! heartbeat  the daemon's sign of life
 //! trace     the program that tells of each stage, for a while
 //! counters  what was passed and dropped, and samples of the drops
 //! ```
@@ -27,6 +28,7 @@ mod compile;
 mod counters;
 mod error;
 mod family;
+mod heartbeat;
 mod host;
 mod mapping;
 mod netlink;
@@ -45,6 +47,7 @@ pub use attach::{Attachment, AttachmentMode, AttachmentOrigin, interface_name, i
 pub use claim::{Claim, ListId, Noted, Standing};
 pub use counters::{Drop, PinnedCounters, ReasonCount, Samples};
 pub use error::{DatapathError, InterfaceOwner};
+pub use heartbeat::Heartbeat;
 pub use host::{Host, boot_ns, return_memory};
 pub use netlink::{default_gateways, local_addresses};
 pub use object::{embedded_object, is_stub};

@@ -1,5 +1,7 @@
 //! What the program is told: scope, limits, samples.
 
+use std::time::Duration;
+
 use proxy_common::{ABI_VERSION, Gcra, KeyLengths, Limit, LimitSetting, Scope, Settings};
 use rustix::time::{ClockId, clock_getres};
 
@@ -16,6 +18,8 @@ pub struct Rules {
     pub aggregate_key: KeyLengths,
     /// Drop samples of one CPU.
     pub sample_rate: Gcra,
+    /// How long the daemon may give no sign of life before everything passes; for ever when `None`.
+    pub fail_open_after: Option<Duration>,
 }
 
 impl Rules {
@@ -26,6 +30,7 @@ impl Rules {
         source_key: KeyLengths::new(32, 64),
         aggregate_key: KeyLengths::new(24, 56),
         sample_rate: Gcra::UNLIMITED,
+        fail_open_after: None,
     };
 
     /// These rules with one limit set otherwise.
@@ -60,6 +65,9 @@ impl Rules {
             limits_on,
             // A tick is at most 10 ms long (`CONFIG_HZ_100`).
             tick_ns: tick_ns as u32,
+            fail_open_after_ns: self.fail_open_after.map_or(0, |after| {
+                u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)
+            }),
             limits,
         }
     }

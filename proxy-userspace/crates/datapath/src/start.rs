@@ -14,6 +14,7 @@ use crate::{
     attach::{self, Attachment},
     counters::{self, ReasonCount, Samples},
     error::{DatapathError, While as _},
+    heartbeat::Heartbeat,
     mapping::Template,
     object::embedded_object,
     pins::{Adoption, Pins, is_pinned, remove_pin},
@@ -59,6 +60,7 @@ pub struct Datapath {
     buckets: Array<MapData, [u64; WAYS]>,
     counters: PerCpuArray<MapData, Counter>,
     samples: Option<Samples>,
+    heartbeat: Option<Heartbeat>,
     attachments: Vec<Attachment>,
     detached: Vec<String>,
     pins: Pins,
@@ -120,6 +122,9 @@ impl Datapath {
         let samples = take("SAMPLES")
             .and_then(Samples::new)
             .while_trying_to("open the drop samples")?;
+        let mut heartbeat = take("HEARTBEAT")
+            .and_then(Heartbeat::new)
+            .while_trying_to("open the heartbeat")?;
         let program: &mut Xdp = ebpf
             .program_mut("portcullis")
             .ok_or_else(|| ProgramError::NotLoaded)
@@ -139,12 +144,15 @@ impl Datapath {
             .btf_id();
         let template =
             Template::new(definition, btf_id).while_trying_to("open the program's BTF")?;
+        // Before the settings that may ask for it.
+        heartbeat.beat()?;
         let mut datapath = Self {
             tables: Tables::new(lists, template, truth)?,
             settings,
             buckets,
             counters,
             samples: Some(samples),
+            heartbeat: Some(heartbeat),
             attachments: Vec::new(),
             detached: Vec::new(),
             pins,
@@ -245,6 +253,11 @@ impl Datapath {
     /// The ring of drop samples; only the first call gets it.
     pub fn take_samples(&mut self) -> Option<Samples> {
         self.samples.take()
+    }
+
+    /// What gives signs of life; only the first call gets it.
+    pub fn take_heartbeat(&mut self) -> Option<Heartbeat> {
+        self.heartbeat.take()
     }
 
     fn write_settings(&mut self, hash_key: [u64; 2], rules: &Rules) -> Result<(), DatapathError> {

@@ -1,0 +1,32 @@
+//! The daemon's sign of life, for a program that is to let everything pass when it has been gone for
+//! long.
+
+use aya::maps::{Array, Map, MapData, MapError};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::error::{DatapathError, While as _};
+
+/// Gives signs of life. It needs nothing that a long change of the lists holds.
+pub struct Heartbeat {
+    map: Array<MapData, u64>,
+}
+
+impl Heartbeat {
+    pub(crate) fn new(map: Map) -> Result<Self, MapError> {
+        Ok(Self {
+            map: map.try_into()?,
+        })
+    }
+
+    /// Gives one.
+    ///
+    /// # Errors
+    /// [`DatapathError::Kernel`] when the map can't be written.
+    pub fn beat(&mut self) -> Result<(), DatapathError> {
+        let now = clock_gettime(ClockId::Monotonic);
+        let now_ns = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+        self.map
+            .set(0, now_ns, 0)
+            .while_trying_to("give a sign of life")
+    }
+}
