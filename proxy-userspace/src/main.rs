@@ -10,8 +10,9 @@
 //! drops         what was dropped lately
 //! lifeline      what no list may cut off
 //! run           the daemon: composition, start, stop
+//! guard         its kernel side
 //! watch         the daemon's standing jobs
-//! block, feeds, transfer  what the commands about lists ask; files
+//! block, feeds, interfaces, transfer  what the commands about lists ask; files
 //! trail         telling the audit trail
 //! ```
 
@@ -22,6 +23,8 @@ mod config;
 mod drops;
 mod feed;
 mod feeds;
+mod guard;
+mod interfaces;
 mod lifeline;
 mod lists;
 mod render;
@@ -111,6 +114,7 @@ fn act(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             list,
             daemon,
         } => block::confirm(&daemon, change, list),
+        Command::Interface(interface) => interfaces::act(interface),
         Command::Limit(limit) => act_on_limit(limit),
         Command::Status { daemon } => tell(&daemon, &Request::Status),
     }
@@ -202,6 +206,7 @@ fn show(output: Output, reply: Reply) -> Result<ExitCode, Box<dyn Error>> {
         Reply::Entries { entries, .. } => print(&render::entries(&entries))?,
         Reply::Tested(tested) => print(&render::tested(&tested))?,
         Reply::Why(why) => print(&render::why(&why))?,
+        Reply::Interfaces { interfaces } => print(&render::interfaces(&interfaces))?,
         Reply::Feeds { feeds } => print(&render::feeds(&feeds))?,
         Reply::Feed(feed) => print(&render::feed(&feed))?,
         Reply::Refreshed {

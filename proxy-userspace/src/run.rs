@@ -8,7 +8,7 @@ use std::{
 };
 
 use audit::{AuditError, Journal};
-use datapath::{Admitted, AttachmentMode, AttachmentOrigin, DatapathError, Host, Options};
+use datapath::{DatapathError, Host};
 use gateway::{Gateway, Listener, SourceGate};
 use tokio::{
     runtime,
@@ -20,12 +20,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     admin::{self, Admin, AdminError},
-    config::{self, Config, KernelConfig, ListenerConfig, Mistakes},
+    config::{self, Config, ListenerConfig, Mistakes},
     drops::Drops,
+    guard::{self, GuardError},
     lifeline::Lifelines,
-    lists::{ALLOW, Configured, ListError, Lists, RECOVERED, Recovered},
+    lists::{Configured, ListError, Lists},
     source::{Feeds, Known},
-    state::{SetAside, State, StateError},
+    state::{State, StateError},
     trail::note,
     watch::{self as standing_jobs, Counting},
 };
@@ -45,6 +46,8 @@ pub(crate) enum RunError {
     Admin(#[from] AdminError),
     #[error(transparent)]
     Kernel(#[from] DatapathError),
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     #[error("{place}: the port is in use; stop what listens there (`ss -ltnp`), or choose another")]
     PortInUse { place: String },
     #[error(
@@ -118,15 +121,18 @@ async fn serve(config: Config) -> Result<(), RunError> {
     lists.protect(&lifelines.observe(None))?;
     let journal = Arc::new(Journal::open(&config.audit_path)?);
     if let Some(set_aside) = &set_aside {
-        recover(set_aside, config.kernel.as_ref(), &lists, &journal);
+        guard::recover(set_aside, config.kernel.as_ref(), &lists, &journal);
     }
     let admin_socket = admin::bind(&config.admin_socket, !config.admin_uids.is_empty())?;
     let listeners = bind_all(config.listeners).await?;
     let addresses = addresses_of(&listeners)?;
 
+    let configured_interfaces = config.kernel.as_ref().map(|it| it.interfaces.clone());
+    let added = lists.stored(guard::ADDED)?;
+    let added: Vec<String> = added.into_iter().map(|(interface, _)| interface).collect();
     // The kernel side after everything that may refuse to start, so that a start that fails
     // leaves no program behind.
-    let without_kernel = start_kernel(config.kernel, &lists, &journal)?;
+    let without_kernel = guard::start(config.kernel, &added, &lists, &journal)?;
 
     let (stop, draining) = watch::channel(false);
     let gateway = Gateway::new(
@@ -157,6 +163,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         lists: Arc::clone(&lists),
         feeds: Arc::clone(&feeds),
         lifelines: Arc::clone(&lifelines),
+        configured_interfaces: configured_interfaces.unwrap_or_default(),
         drops: Arc::clone(&drops),
         journal: Arc::clone(&journal),
         allowed_uids: config.admin_uids,
@@ -186,6 +193,10 @@ async fn serve(config: Config) -> Result<(), RunError> {
         Arc::clone(&lists),
         Arc::clone(&journal),
     ));
+    tokio::spawn(standing_jobs::attend(
+        Arc::clone(&lists),
+        Arc::clone(&journal),
+    ));
     feeds.start();
     let counting = Arc::new(Counting::new(Arc::clone(&lists), Arc::clone(&journal)));
     tokio::spawn({
@@ -205,7 +216,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
                 source,
             })?;
     }
-    if let Some((heartbeat, after)) = lists.with_kernel(heartbeat).flatten() {
+    if let Some((heartbeat, after)) = lists.with_kernel(guard::heartbeat).flatten() {
         std::thread::Builder::new()
             .name("heartbeat".to_owned())
             .spawn(move || standing_jobs::beat(heartbeat, after))
@@ -261,29 +272,6 @@ async fn serve(config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Tells of a state that was damaged, and puts back what the kernel still knows of it.
-fn recover(set_aside: &SetAside, kernel: Option<&KernelConfig>, lists: &Lists, journal: &Journal) {
-    let SetAside { path, why } = set_aside;
-    let claims = kernel.map_or(Ok(Vec::new()), |kernel| {
-        datapath::pinned_claims(&kernel.pins)
-    });
-    let recovered = claims
-        .map_err(ListError::from)
-        .and_then(|claims| lists.recover(&claims));
-    let put_back = match recovered {
-        Ok(Recovered { blocked, trusted }) => format!(
-            "{blocked} blocked prefixes of the kernel's tables are on list {RECOVERED:?}, {trusted} trusted ones on {ALLOW:?}"
-        ),
-        Err(error) => format!("nothing could be put back: {error}"),
-    };
-    tracing::error!(
-        "THE STATE WAS DAMAGED ({why}); it is kept as {}, and a new one is begun: {put_back}",
-        path.display()
-    );
-    let detail = format!("{why}; kept as {}; {put_back}", path.display());
-    note(journal, "state_damaged", &detail);
-}
-
 async fn bind_all(configs: Vec<ListenerConfig>) -> Result<Vec<Listener>, RunError> {
     let mut listeners = Vec::new();
     for config in configs {
@@ -310,102 +298,6 @@ fn addresses_of(listeners: &[Listener]) -> Result<Vec<String>, RunError> {
             what: "a listener's address",
             source,
         })
-}
-
-/// Why there is no kernel side, where there is none and the configuration can do without.
-fn start_kernel(
-    config: Option<KernelConfig>,
-    lists: &Lists,
-    journal: &Journal,
-) -> Result<Option<String>, RunError> {
-    let Some(config) = config else {
-        let why = "the configuration has no [kernel]";
-        tracing::warn!("WORKING WITHOUT THE KERNEL SIDE: {why}; lists are enforced at accept only");
-        note(journal, "without_kernel", why);
-        return Ok(Some(why.to_owned()));
-    };
-    let hash_key = || -> Result<[u64; 2], io::Error> { Ok([getrandom::u64()?, getrandom::u64()?]) };
-    let hash_key = hash_key().map_err(|source| RunError::System {
-        what: "randomness",
-        source,
-    })?;
-    let pins = config.pins.clone();
-    let started = Host::observe(&config.bpffs).check().and_then(|()| {
-        lists.start_kernel(Options {
-            pins: config.pins,
-            interfaces: config.interfaces,
-            rules: config.rules,
-            admitted: Admitted::Pass,
-            hash_key,
-        })
-    });
-    match started {
-        Ok(()) => {
-            lists.with_kernel(|datapath| tell_attachments(datapath, journal));
-            Ok(None)
-        }
-        Err(error) if config.required => Err(error.into()),
-        Err(error) => {
-            // What an earlier run attached is attached still, and drops by lists nobody changes.
-            let stale = match pins.interfaces().unwrap_or_default() {
-                guarded if guarded.is_empty() => String::new(),
-                guarded => format!(
-                    "; AN EARLIER RUN STILL DROPS ON {} BY ITS OWN LISTS: run `portcullis detach`",
-                    guarded.join(", ")
-                ),
-            };
-            let why = format!("{error}{stale}");
-            tracing::error!(
-                "WORKING WITHOUT THE KERNEL SIDE: {why}; lists are enforced at accept only"
-            );
-            note(journal, "without_kernel", &why);
-            Ok(Some(why))
-        }
-    }
-}
-
-fn tell_attachments(datapath: &mut datapath::Datapath, journal: &Journal) {
-    for attachment in datapath.attachments() {
-        let interface = &attachment.interface;
-        let mode = attachment.mode.name();
-        let program = attachment.program_id;
-        let (step, how) = match &attachment.origin {
-            AttachmentOrigin::Adopted => (
-                "adopt",
-                "took over the attachment of an earlier run".to_owned(),
-            ),
-            AttachmentOrigin::Fresh => ("attach", "attached".to_owned()),
-            AttachmentOrigin::FreshAfterRefusal(why) => (
-                "attach",
-                format!("attached; native mode was refused: {why}"),
-            ),
-        };
-        if attachment.mode == AttachmentMode::Generic {
-            tracing::warn!(
-                interface,
-                mode,
-                program,
-                "{how}: GENERIC XDP IS SLOW, use a driver with native XDP"
-            );
-        } else {
-            tracing::info!(interface, mode, program, "{how}");
-        }
-        note(
-            journal,
-            step,
-            &format!("{interface}: {mode} XDP, program {program}: {how}"),
-        );
-    }
-    for interface in datapath.released() {
-        tracing::warn!(interface, "released: not in kernel.interfaces any more");
-        note(journal, "release", interface);
-    }
-}
-
-/// What gives signs of life, and how long the kernel goes without, where it waits for them.
-fn heartbeat(datapath: &mut datapath::Datapath) -> Option<(datapath::Heartbeat, Duration)> {
-    let after = datapath.rules().fail_open_after?;
-    Some((datapath.take_heartbeat()?, after))
 }
 
 /// SIGTERM and SIGINT.

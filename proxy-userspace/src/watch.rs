@@ -8,7 +8,7 @@ use std::{
 };
 
 use audit::{DropRecord, Event, Journal, KernelRecord, ListRecord, ReasonRecord};
-use datapath::{Heartbeat, Samples};
+use datapath::{Heartbeat, InterfaceEvent, Samples};
 use proxy_common::Reason;
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -19,6 +19,7 @@ use tokio::time;
 use crate::{
     config::IssuerConfig,
     drops::{Drops, Sample},
+    guard::tell_attachment,
     lifeline::Lifelines,
     lists::{ListError, Lists},
     source::Feeds,
@@ -31,6 +32,9 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a change has to be taken back.
 const REVERT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often it is looked whether interfaces have come or gone.
+const ATTEND_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often a sign of life is given, where the kernel waits for it.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -144,6 +148,36 @@ pub(crate) async fn protect(lifelines: Arc<Lifelines>, lists: Arc<Lists>, journa
                 tracing::error!(%error, "what keeps this host reachable can't be trusted");
             }
             _ => {}
+        }
+    }
+}
+
+/// Guards interfaces that come back, and tells of those that go. Never ends.
+pub(crate) async fn attend(lists: Arc<Lists>, journal: Arc<Journal>) {
+    loop {
+        time::sleep(ATTEND_INTERVAL).await;
+        let lists = Arc::clone(&lists);
+        let attended =
+            tokio::task::spawn_blocking(move || lists.with_kernel(datapath::Datapath::attend));
+        for event in attended.await.ok().flatten().into_iter().flatten() {
+            match event {
+                InterfaceEvent::Gone(interface) => {
+                    tracing::error!(
+                        interface,
+                        "NOT GUARDED: the interface is gone; it is waited for"
+                    );
+                    note(&journal, "interface_gone", &interface);
+                }
+                InterfaceEvent::Returned(attachment) => {
+                    note(&journal, "interface_returned", &attachment.interface);
+                    tell_attachment(&attachment, &journal);
+                }
+                InterfaceEvent::Unguarded { interface, error } => {
+                    tracing::error!(interface, %error, "NOT GUARDED: the interface is back");
+                    let detail = format!("{interface}: {error}");
+                    note(&journal, "interface_unguarded", &detail);
+                }
+            }
         }
     }
 }

@@ -208,8 +208,9 @@ fn an_interface_that_another_holds_by_a_link_is_refused_by_name() {
 
     let said = refusal(&scene);
     let named = format!(
-        "edge0 already runs XDP program `portcullis` (id {id}), held by BPF link {link}; \
-         Portcullis never replaces a stranger's program"
+        "edge0 already runs XDP program `portcullis` (id {id}), held by BPF link {link}, pinned as \
+         {}; Portcullis never replaces a stranger's program",
+        pin.display()
     );
     assert!(said.contains(&named), "{said}");
     assert_eq!(
@@ -244,10 +245,12 @@ fn an_interface_that_another_holds_over_netlink_is_refused_by_name() {
 
         let said = refusal(&scene);
         let named = format!(
-            "edge0 already runs XDP program `portcullis` (id {}), attached over netlink; \
-             Portcullis never replaces a stranger's program",
+            "edge0 already runs XDP program `portcullis` (id {}), attached over netlink, owned by ",
             present.program_id
         );
+        // The program was loaded by this very test.
+        let process = format!("(pid {}); Portcullis never replaces", std::process::id());
+        assert!(said.contains(&process), "{mode}: {said}");
         assert!(said.contains(&named), "{mode}: {said}");
         assert_eq!(
             xdp_on(&scene.wire.edge, "edge0").expect("an interface"),

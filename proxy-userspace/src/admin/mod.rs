@@ -6,6 +6,7 @@
 //! lists     entries of lists, changed and shown
 //! feeds     lists with a source
 //! why       all that bears on an address
+//! interfaces  those that are guarded
 //! limits    the kernel's limits, shown and set
 //! trace     what each stage decides, told as it happens
 //! client    the command line's end
@@ -13,6 +14,7 @@
 
 mod client;
 mod feeds;
+mod interfaces;
 mod limits;
 mod lists;
 mod protocol;

@@ -98,6 +98,12 @@ pub(crate) enum Request {
     RemoveFeed { name: String },
     /// How the daemon is.
     Status,
+    /// The guarded interfaces.
+    Interfaces,
+    /// Guard one more.
+    AddInterface { name: String },
+    /// Guard one no more that was added so.
+    RemoveInterface { name: String },
     /// The kernel's limits.
     Limits,
     /// Set one of them, until the daemon is started again.
@@ -153,6 +159,8 @@ pub(crate) enum Reply {
     },
     /// How the daemon is.
     Status(Box<Status>),
+    /// The guarded interfaces.
+    Interfaces { interfaces: Vec<InterfaceStatus> },
     /// The kernel's limits in force.
     Limits {
         limits: Vec<LimitReport>,
@@ -249,11 +257,16 @@ pub(crate) struct Status {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct InterfaceStatus {
     pub(crate) interface: String,
-    /// `native` or `generic`; `none` when the program has been taken off since.
+    /// `native` or `generic`; `none` when the program has been taken off since, `absent` while there is
+    /// no such interface.
     pub(crate) mode: String,
     pub(crate) program_id: u32,
     /// Whether an earlier run's attachment was taken over.
     pub(crate) adopted: bool,
+    /// Whether it is in the configuration, or was added at run time.
+    pub(crate) configured: bool,
+    /// What keeps it from being guarded well, and the command that mends it.
+    pub(crate) obstacles: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

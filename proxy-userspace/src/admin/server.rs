@@ -9,7 +9,6 @@ use std::{
 };
 
 use audit::Journal;
-use datapath::AttachmentOrigin;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream, unix::UCred},
@@ -18,8 +17,8 @@ use tokio::{
 };
 
 use super::{
-    InterfaceStatus, LONGEST_LINE, ListSize, ReasonStatus, Reply, Request, Status, bounded,
-    mode_name,
+    LONGEST_LINE, ListSize, ReasonStatus, Reply, Request, Status, bounded,
+    interfaces::InterfaceError, mode_name,
 };
 use crate::{
     drops::Drops,
@@ -50,11 +49,13 @@ pub(crate) enum AdminError {
 
 /// Why a request was refused.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+pub(super) enum Refused {
     #[error(transparent)]
     List(#[from] ListError),
     #[error(transparent)]
     Feeds(#[from] FeedsError),
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
 }
 
 /// What the admin socket acts on.
@@ -69,6 +70,7 @@ pub(crate) struct Admin {
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) lifelines: Arc<Lifelines>,
     pub(crate) drops: Arc<Drops>,
+    pub(crate) configured_interfaces: Vec<String>,
     /// Wider prefixes are only added when they are typed twice.
     pub(crate) widest: Widest,
     /// Held while somebody traces.
@@ -182,6 +184,11 @@ impl Admin {
         match request {
             Request::Status => Ok(Reply::Status(Box::new(self.status()?))),
             Request::Why { address } => Ok(self.why(address)?),
+            Request::Interfaces => Ok(Reply::Interfaces {
+                interfaces: self.interfaces(),
+            }),
+            Request::AddInterface { name } => self.add_interface(&name, peer),
+            Request::RemoveInterface { name } => self.remove_interface(&name, peer),
             Request::Limits => Ok(self.limits()?),
             Request::SetLimit {
                 limit,
@@ -208,31 +215,17 @@ impl Admin {
 
     fn status(&self) -> Result<Status, ListError> {
         let kernel = self.lists.with_kernel(|datapath| {
-            let interfaces = datapath
-                .attachments()
-                .iter()
-                .map(|attachment| InterfaceStatus {
-                    interface: attachment.interface.clone(),
-                    mode: if attachment.in_force() {
-                        attachment.mode.name().to_owned()
-                    } else {
-                        "none".to_owned()
-                    },
-                    program_id: attachment.program_id,
-                    adopted: attachment.origin == AttachmentOrigin::Adopted,
-                })
-                .collect();
             let reasons = datapath.counters()?;
-            Ok::<_, ListError>((interfaces, reasons))
+            Ok::<_, ListError>(reasons)
         });
-        let (interfaces, reasons) = kernel.transpose()?.unwrap_or_default();
+        let reasons = kernel.transpose()?.unwrap_or_default();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             draining: *self.draining.borrow(),
             listeners: self.listeners.clone(),
-            interfaces,
+            interfaces: self.interfaces(),
             without_kernel: self.without_kernel.clone(),
             lists: self
                 .lists

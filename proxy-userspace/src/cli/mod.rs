@@ -74,6 +74,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         daemon: Daemon,
     },
+    /// Interfaces that are guarded
+    #[command(subcommand)]
+    Interface(Interface),
     /// What sources may send: the kernel's limits
     #[command(subcommand)]
     Limit(Limit),
@@ -90,6 +93,29 @@ pub(crate) enum Command {
     },
     /// How the daemon is
     Status {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Interface {
+    /// Show them, and what keeps them from being guarded well
+    List {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Guard one more at once, also after a restart
+    Add {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Guard one no more that was added so
+    Remove {
+        /// Its name
+        name: String,
         #[command(flatten)]
         daemon: Daemon,
     },

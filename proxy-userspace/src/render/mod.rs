@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    admin::{BadLineReport, Changed, CutReport, LimitReport, Status, Tested},
+    admin::{BadLineReport, Changed, CutReport, InterfaceStatus, LimitReport, Status, Tested},
     lists::{Entry, PendingReport},
 };
 
@@ -176,6 +176,39 @@ pub(crate) fn limits(limits: &[LimitReport]) -> String {
     text
 }
 
+pub(crate) fn interfaces(interfaces: &[InterfaceStatus]) -> String {
+    let mut text = String::new();
+    for interface in interfaces {
+        let InterfaceStatus {
+            interface: name,
+            mode,
+            program_id,
+            ..
+        } = interface;
+        let _ = match mode.as_str() {
+            "none" => writeln!(
+                text,
+                "NOT GUARDING {name}: its program was taken off; restart portcullis to attach again"
+            ),
+            "absent" => writeln!(
+                text,
+                "NOT GUARDING {name}: there is no such interface; it is guarded when it comes"
+            ),
+            mode => {
+                let how = if interface.adopted { ", adopted" } else { "" };
+                writeln!(
+                    text,
+                    "guarding {name} ({mode} XDP, program {program_id}{how})"
+                )
+            }
+        };
+        for obstacle in &interface.obstacles {
+            let _ = writeln!(text, "  {obstacle}");
+        }
+    }
+    text
+}
+
 pub(crate) fn status(status: &Status) -> String {
     let mut text = format!(
         "portcullis {} (pid {}), up {}{}\n",
@@ -187,22 +220,7 @@ pub(crate) fn status(status: &Status) -> String {
     for listener in &status.listeners {
         let _ = writeln!(text, "listening on {listener}");
     }
-    for interface in &status.interfaces {
-        if interface.mode == "none" {
-            let _ = writeln!(
-                text,
-                "NOT GUARDING {}: its program was taken off; restart portcullis to attach again",
-                interface.interface
-            );
-            continue;
-        }
-        let how = if interface.adopted { ", adopted" } else { "" };
-        let _ = writeln!(
-            text,
-            "guarding {} ({} XDP, program {}{how})",
-            interface.interface, interface.mode, interface.program_id
-        );
-    }
+    text.push_str(&interfaces(&status.interfaces));
     if let Some(why) = &status.without_kernel {
         let _ = writeln!(text, "WITHOUT THE KERNEL SIDE: {why}");
     }

@@ -10,7 +10,6 @@ use std::{
 use aya::programs::{
     ProgramError, Xdp, XdpMode,
     links::{FdLink, PinnedLink},
-    loaded_links, loaded_programs,
     xdp::XdpLink,
 };
 use rustix::net::{
@@ -20,8 +19,10 @@ use rustix::net::{
 };
 
 use crate::{
-    error::{DatapathError, InterfaceOwner, While as _},
+    driver::{Driver, Obstacle},
+    error::{DatapathError, While as _},
     netlink,
+    owner::InterfaceOwner,
     pins::{Pins, pin_error, remove_pin},
 };
 
@@ -68,6 +69,8 @@ pub struct Attachment {
     pub program_id: u32,
     /// How it came about.
     pub origin: AttachmentOrigin,
+    /// What keeps it from running as well as it could, and how to mend that.
+    pub obstacles: Vec<Obstacle>,
 }
 
 impl Attachment {
@@ -139,6 +142,7 @@ pub(crate) fn attach(
         .info()
         .while_trying_to("read the loaded program")?
         .id();
+    let driver = Driver::observe(&interface);
     let origin = match ours {
         Some(link) => {
             swap(program, link)?;
@@ -147,7 +151,7 @@ pub(crate) fn attach(
         None => {
             let pin = pins.link(&interface);
             remove_pin(&pin)?;
-            let (link, refusal) = attach_fresh(&interface, ifindex, program)?;
+            let (link, refusal) = attach_fresh(&interface, ifindex, program, &driver)?;
             drop(link.pin(&pin).while_trying_to("pin a link")?);
             refusal.map_or(AttachmentOrigin::Fresh, AttachmentOrigin::FreshAfterRefusal)
         }
@@ -156,12 +160,18 @@ pub(crate) fn attach(
         Some(xdp) if xdp.native => AttachmentMode::Native,
         _ => AttachmentMode::Generic,
     };
+    let mut obstacles = match mode {
+        AttachmentMode::Native => driver.obstacles(&interface),
+        AttachmentMode::Generic => driver.suspects(&interface),
+    };
+    obstacles.extend(driver.bottleneck(&interface));
     Ok(Attachment {
         interface,
         ifindex,
         mode,
         program_id,
         origin,
+        obstacles,
     })
 }
 
@@ -194,6 +204,7 @@ fn attach_fresh(
     interface: &str,
     ifindex: u32,
     program: &mut Xdp,
+    driver: &Driver,
 ) -> Result<(FdLink, Option<String>), DatapathError> {
     let mut refusal = None;
     for mode in [XdpMode::Driver, XdpMode::Skb] {
@@ -221,6 +232,7 @@ fn attach_fresh(
             return Err(DatapathError::CantAttach {
                 interface: interface.to_owned(),
                 source: error,
+                suspects: driver.suspects(interface),
             });
         }
         refusal = Some(root_cause(error.as_ref()));
@@ -242,25 +254,13 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 fn owned(interface: &str, program_id: u32) -> DatapathError {
-    let program_name = loaded_programs()
-        .flatten()
-        .find(|program| program.id() == program_id)
-        .and_then(|program| program.name_as_str().map(str::to_owned));
-    let link_id = loaded_links()
-        .flatten()
-        .find(|link| link.program_id() == program_id)
-        .map(|link| link.id());
     DatapathError::InterfaceOwned {
         interface: interface.to_owned(),
-        owner: InterfaceOwner {
-            program_id,
-            program_name,
-            link_id,
-        },
+        owner: InterfaceOwner::of(program_id),
     }
 }
 
-fn index_of(interface: &str) -> Result<u32, DatapathError> {
+pub(crate) fn index_of(interface: &str) -> Result<u32, DatapathError> {
     let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)
         .map_err(io::Error::from)
         .while_trying_to("open a socket")?;

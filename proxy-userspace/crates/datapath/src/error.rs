@@ -5,27 +5,7 @@ use std::{fmt, io, path::PathBuf};
 use aya::{EbpfError, maps::MapError, pin::PinError, programs::ProgramError};
 use proxy_common::table::MOST_CELLS;
 
-/// Who already runs an XDP program on an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InterfaceOwner {
-    /// Kernel's id of the program.
-    pub program_id: u32,
-    /// Name of the program's function, where it has one.
-    pub program_name: Option<String>,
-    /// Id of the BPF link that holds it; `None` for a netlink attachment.
-    pub link_id: Option<u32>,
-}
-
-impl fmt::Display for InterfaceOwner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.program_name.as_deref().unwrap_or("unnamed");
-        write!(f, "XDP program `{name}` (id {})", self.program_id)?;
-        match self.link_id {
-            Some(id) => write!(f, ", held by BPF link {id}"),
-            None => write!(f, ", attached over netlink"),
-        }
-    }
-}
+use crate::{driver::Obstacle, owner::InterfaceOwner};
 
 /// An error of the kernel side. All but [`DatapathError::Kernel`] are the operator's to mend, and
 /// each says how.
@@ -89,13 +69,24 @@ pub enum DatapathError {
     },
 
     /// The driver took neither a native nor a generic program as a BPF link.
-    #[error("{interface} takes no XDP program as a BPF link: {source}")]
+    #[error(
+        "{interface} takes no XDP program as a BPF link: {source}{}",
+        suspected(suspects)
+    )]
     CantAttach {
         /// The interface.
         interface: String,
         /// What the kernel said last.
         source: Box<dyn std::error::Error + Send + Sync>,
+        /// What may be in the way, and how to mend it.
+        suspects: Vec<Obstacle>,
     },
+
+    /// Everything was taken off while the daemon ran.
+    #[error(
+        "`portcullis detach` took the program off every interface; start portcullis again to guard"
+    )]
+    Detached,
 
     /// Pinned objects of another version are still attached.
     #[error(
@@ -138,6 +129,10 @@ pub enum DatapathError {
         /// What it said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+fn suspected(suspects: &[Obstacle]) -> String {
+    suspects.iter().map(|it| format!("; {it}")).collect()
 }
 
 impl DatapathError {

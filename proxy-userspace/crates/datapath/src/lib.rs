@@ -5,7 +5,10 @@
 //! host      is this a machine we can run on?
 //! object    the embedded eBPF objects, or the stub
 //! pins      what is pinned in bpffs, and whether it may be adopted
-//! attach    one interface: adopt, attach natively or generically, name who is in the way
+//! attach    one interface: adopt, attach natively or generically
+//! owner     who is in the way
+//! driver    what the driver can't do, and how to mend that
+//! interfaces  those that come and go while the daemon runs
 //! truth     what the lists add up to, and what a change of one entry changes
 //! claim, claims   what a list says of a prefix, and all lists' of one
 //! prefixes, family  the claims of one address family; IPv4 and IPv6
@@ -26,13 +29,16 @@ mod claim;
 mod claims;
 mod compile;
 mod counters;
+mod driver;
 mod error;
 mod family;
 mod heartbeat;
 mod host;
+mod interfaces;
 mod mapping;
 mod netlink;
 mod object;
+mod owner;
 mod pins;
 mod plan;
 mod prefixes;
@@ -46,11 +52,14 @@ mod truth;
 pub use attach::{Attachment, AttachmentMode, AttachmentOrigin, interface_name, interface_names};
 pub use claim::{Claim, ListId, Noted, Standing};
 pub use counters::{Drop, PinnedCounters, ReasonCount, Samples};
-pub use error::{DatapathError, InterfaceOwner};
+pub use driver::Obstacle;
+pub use error::DatapathError;
 pub use heartbeat::Heartbeat;
 pub use host::{Host, boot_ns, return_memory};
+pub use interfaces::InterfaceEvent;
 pub use netlink::{default_gateways, local_addresses};
 pub use object::{embedded_object, is_stub};
+pub use owner::InterfaceOwner;
 pub use pins::{Pins, detach};
 pub use plan::{Change, Plan};
 pub use recover::pinned_claims;

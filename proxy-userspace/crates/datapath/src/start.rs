@@ -1,6 +1,6 @@
 //! Starting the kernel side: adopt or load, settle, attach.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use aya::{
     EbpfLoader,
@@ -62,6 +62,8 @@ pub struct Datapath {
     samples: Option<Samples>,
     heartbeat: Option<Heartbeat>,
     attachments: Vec<Attachment>,
+    /// Interfaces that aren't there, and why one that is there can't be guarded.
+    pub(crate) absent: BTreeMap<String, Option<String>>,
     detached: Vec<String>,
     pins: Pins,
     rules: Rules,
@@ -154,6 +156,7 @@ impl Datapath {
             samples: Some(samples),
             heartbeat: Some(heartbeat),
             attachments: Vec::new(),
+            absent: BTreeMap::new(),
             detached: Vec::new(),
             pins,
             rules,
@@ -188,7 +191,7 @@ impl Datapath {
         &self.attachments
     }
 
-    pub(crate) fn attachments_mut(&mut self) -> &mut [Attachment] {
+    pub(crate) fn attachments_mut(&mut self) -> &mut Vec<Attachment> {
         &mut self.attachments
     }
 
