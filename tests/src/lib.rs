@@ -22,6 +22,7 @@
 //! traffic    senders and sinks in the background
 //! volley     who gets through and who doesn't
 //! xdp        which program an interface runs, by which link
+//! figures    what a requirement stands on
 //! ban_timer  from the command to the first dropped packet
 //! ```
 
@@ -29,6 +30,7 @@ pub mod ban_timer;
 pub mod bpffs;
 pub mod daemon;
 pub mod feeds;
+pub mod figures;
 pub mod frames;
 pub mod front;
 pub mod ground;

@@ -97,6 +97,15 @@ enum Bench {
         #[arg(long)]
         rounds: Option<u32>,
     },
+    /// A list of a million entries: imported, shown, asked, and requests meanwhile
+    Lists {
+        /// End with one JSON object
+        #[arg(long)]
+        json: bool,
+        /// A smaller list and fewer rounds: to see that it works
+        #[arg(long)]
+        quick: bool,
+    },
     /// Packets a second: this program, others and the most that can be reached
     Xdp {
         /// End with one JSON object
@@ -156,6 +165,13 @@ fn act(command: Command) -> Result<(), Failure> {
                     .flat_map(|n| ["--rounds".to_owned(), n.to_string()]),
             );
             product::become_rig(&tree, true, "bench-ban", args)
+        }
+        Command::Bench {
+            what: Bench::Lists { json, quick },
+        } => {
+            let mut args = Vec::from_iter(json.then(|| "--json".to_owned()));
+            args.extend(quick.then(|| "--quick".to_owned()));
+            product::become_rig(&tree, true, "bench-lists", args)
         }
         Command::Bench {
             what: Bench::Xdp { json, quick, svg },

@@ -14,7 +14,6 @@
 //! throughput  packets a second of all of them
 //! limiter     innocents in a flood, one source over its limit
 //! tables      loading, reloading, adding; memory
-//! figures     what a requirement stands on
 //! report      for people and as JSON
 //! chart       a picture
 //! plan        what the generator is told, shared with it
@@ -26,7 +25,6 @@
 
 mod chart;
 mod core_time;
-mod figures;
 mod generator;
 mod lanes;
 mod limiter;

@@ -1,12 +1,12 @@
 //! What a run found, for people and as JSON.
 
+use portcullis_tests::figures::{
+    Figure,
+    Required::{AtLeast, AtMost, Below, Nothing},
+};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    figures::{
-        Figure,
-        Required::{AtLeast, AtMost, Below, Nothing},
-    },
     limiter::Limiter,
     tables::Tables,
     throughput::{Kind, Speed, program},
@@ -168,20 +168,7 @@ impl Report {
         }
         println!("\n{:<30}{:>12}{:>12}", "figure", "required", "measured");
         for figure in self.figures() {
-            let required = match figure.required {
-                AtLeast(bound) => format!(">= {bound}"),
-                AtMost(bound) => format!("<= {bound}"),
-                Below(bound) => format!("< {bound}"),
-                Nothing => String::new(),
-            };
-            let value = figure
-                .value
-                .map_or_else(|| "not measured".to_owned(), |value| format!("{value:.4}"));
-            println!(
-                "{:<30}{required:>12}{value:>12}  {}",
-                figure.key,
-                figure.verdict()
-            );
+            println!("{figure}");
         }
         let Limiter {
             innocent_packets,

@@ -8,13 +8,13 @@ use std::{
 };
 
 use portcullis_tests::{
+    figures::quantile,
     frames::{IPV4, UDP, ethernet, ipv4, udp},
     loaded::Failure,
     scratch::Scratch,
 };
 
 use crate::{
-    figures::quantile,
     lists::{Entry, hosts_v4, mixed_v6},
     ours::{Onward, Ours, Rate},
     scale::Scale,

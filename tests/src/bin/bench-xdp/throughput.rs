@@ -3,10 +3,9 @@
 use std::{net::Ipv6Addr, time::Duration};
 
 use ipnet::IpNet;
-use portcullis_tests::{loaded::Failure, run::eventually};
+use portcullis_tests::{figures::median, loaded::Failure, run::eventually};
 
 use crate::{
-    figures::median,
     generator::{Generator, Traffic},
     lanes::Lane,
     lists::{self, SENT_FROM},

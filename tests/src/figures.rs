@@ -1,7 +1,9 @@
 //! The figures that a requirement stands on, and their arithmetic.
 
+use std::fmt;
+
 /// The middle value, or the mean of the middle two; 0 of none.
-pub(crate) fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -13,7 +15,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 }
 
 /// The smallest value that at least this share of all values don't exceed; 0 of none.
-pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
+pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let rank = (share * sorted.len() as f64).ceil() as usize;
@@ -25,7 +27,7 @@ pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
 
 /// What a figure must reach.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Required {
+pub enum Required {
     /// This or more.
     AtLeast(f64),
     /// This or less.
@@ -38,7 +40,7 @@ pub(crate) enum Required {
 
 impl Required {
     /// Whether a value does.
-    pub(crate) fn met_by(self, value: f64) -> bool {
+    pub fn met_by(self, value: f64) -> bool {
         match self {
             Self::AtLeast(bound) => value >= bound,
             Self::AtMost(bound) => value <= bound,
@@ -50,18 +52,18 @@ impl Required {
 
 /// One figure of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Figure {
+pub struct Figure {
     /// Its key in the JSON object, unit included.
-    pub(crate) key: &'static str,
+    pub key: &'static str,
     /// Its value; `None` where it couldn't be measured.
-    pub(crate) value: Option<f64>,
+    pub value: Option<f64>,
     /// What it must reach.
-    pub(crate) required: Required,
+    pub required: Required,
 }
 
 impl Figure {
     /// A measured figure.
-    pub(crate) const fn new(key: &'static str, value: f64, required: Required) -> Self {
+    pub const fn new(key: &'static str, value: f64, required: Required) -> Self {
         Self {
             key,
             value: Some(value),
@@ -70,12 +72,29 @@ impl Figure {
     }
 
     /// `ok`, `missed`, or nothing where nothing is required or known.
-    pub(crate) fn verdict(&self) -> &'static str {
+    pub fn verdict(&self) -> &'static str {
         match (self.value, self.required) {
             (None, _) | (_, Required::Nothing) => "",
             (Some(value), required) if required.met_by(value) => "ok",
             _ => "missed",
         }
+    }
+}
+
+impl fmt::Display for Figure {
+    /// A line of a table: key, what is required, value, verdict.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let required = match self.required {
+            Required::AtLeast(bound) => format!(">= {bound}"),
+            Required::AtMost(bound) => format!("<= {bound}"),
+            Required::Below(bound) => format!("< {bound}"),
+            Required::Nothing => String::new(),
+        };
+        let value = self
+            .value
+            .map_or_else(|| "not measured".to_owned(), |value| format!("{value:.4}"));
+        let (key, verdict) = (self.key, self.verdict());
+        write!(f, "{key:<30}{required:>12}{value:>12}  {verdict}")
     }
 }
 
