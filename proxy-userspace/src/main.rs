@@ -12,12 +12,14 @@
 //! run           the daemon: composition, start, stop
 //! guard         its kernel side
 //! watch         the daemon's standing jobs
+//! bulk          long work behind requests
 //! block, feeds, interfaces, transfer  what the commands about lists ask; files
 //! trail         telling the audit trail
 //! ```
 
 mod admin;
 mod block;
+mod bulk;
 mod cli;
 mod config;
 mod drops;

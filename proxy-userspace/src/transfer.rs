@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::{
     admin::{BadLineReport, LONGEST_LINE, Reply, Request, ask, ask_on},
     block::{manner, operator},
+    bulk::yield_to_requests,
     cli::{Export, Import},
     feed::{BadLine, FeedError, Reading, read, unpack, write},
     lists::{Entry, Filter, LIFELINES},
@@ -28,6 +29,7 @@ pub(crate) fn import(
     ttl: Option<Duration>,
     trusted: bool,
 ) -> Result<ExitCode, Box<dyn Error>> {
+    yield_to_requests();
     let name = wish.file.display().to_string();
     let text = read_text(&wish.file)?;
     let reading = Reading {

@@ -17,6 +17,7 @@
 //! frames     Ethernet frames, header by header
 //! loaded     the real program, run on one frame after another
 //! pinned     maps in force, read and written past the daemon
+//! held       what the daemon says that it blocks, and what the kernel drops
 //! map_memory how much memory the maps hold
 //! reply      do replies to the guarded host's own connections arrive?
 //! traffic    senders and sinks in the background
@@ -34,6 +35,7 @@ pub mod figures;
 pub mod frames;
 pub mod front;
 pub mod ground;
+pub mod held;
 pub mod list_server;
 pub mod loaded;
 pub mod map_memory;

@@ -12,19 +12,14 @@ use std::{
 
 use portcullis_tests::{
     daemon::{Daemon, portcullis},
+    held,
     netns::{ALICE, BOB, EDGE},
-    pinned::PinnedTable,
     privilege::kernel_or_skip,
     run::{eventually, output},
     scene::{Scene, SceneLimits},
     scratch::unique_name,
     volley::one_from_each,
 };
-use proxy_common::{
-    abi::{LISTS_V4, Line},
-    table::{Code, FRONT_LINES, HEADER_LINES, Lines as _, code, v4},
-};
-
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A scene whose outside host owns all of 10.9.0.0/16.
@@ -44,31 +39,15 @@ fn owned(number: u16) -> String {
 
 /// What the daemon says it holds.
 fn listed(daemon: &Daemon) -> BTreeSet<String> {
-    let listed = daemon.ask(&["block", "list"]).expect("the entries");
-    let entries = listed["entries"].as_array().expect("entries");
-    let prefix = |entry: &serde_json::Value| entry["prefix"].as_str().map(str::to_owned);
-    entries.iter().filter_map(prefix).collect()
+    held::listed(daemon)
+        .expect("the entries")
+        .into_keys()
+        .collect()
 }
 
 /// What the kernel drops; this suite puts IPv4 on the lists and nothing else.
 fn in_kernel(scene: &Scene) -> BTreeSet<String> {
-    let table = PinnedTable::open(&scene.pins, LISTS_V4).expect("a table");
-    v4::cells(&table)
-        .map(|((address, length), _)| format!("{}/{length}", Ipv4Addr::from_bits(address)))
-        .collect()
-}
-
-/// /24s of which the front of the kernel's IPv4 table says anything.
-fn blocks_in_kernel(scene: &Scene) -> BTreeSet<u32> {
-    let table = PinnedTable::open(&scene.pins, LISTS_V4).expect("a table");
-    let mut lines = vec![Line([0; 8]); (HEADER_LINES + FRONT_LINES) as usize];
-    for (index, line) in (0..).zip(&mut lines) {
-        *line = table.line(index).expect("a line of the front");
-    }
-    let front = lines.as_mut_slice();
-    (0..1 << 24)
-        .filter(|block| code(&front, *block) != Code::Unlisted)
-        .collect()
+    held::in_kernel(scene).expect("a table")
 }
 
 /// Everything that was acknowledged is listed and dropped, and kernel and state agree on the rest.
@@ -228,7 +207,11 @@ fn a_bulk_change_that_a_kill_cut_short_leaves_tables_that_are_whole() {
             .filter_map(|prefix| prefix.strip_suffix("/32")?.parse::<Ipv4Addr>().ok())
             .map(|address| address.to_bits() >> 8)
             .collect();
-        assert_eq!(blocks_in_kernel(&scene), blocks, "{moment}");
+        assert_eq!(
+            held::blocks_in_kernel(&scene).expect("a table"),
+            blocks,
+            "{moment}"
+        );
         let added = now.len() - before.len();
         let whole = usize::from(ENTRIES);
         assert!(

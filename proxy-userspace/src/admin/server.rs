@@ -9,10 +9,11 @@ use std::{
 };
 
 use audit::Journal;
+use ipnet::IpNet;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream, unix::UCred},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time,
 };
 
@@ -21,6 +22,7 @@ use super::{
     interfaces::InterfaceError, mode_name,
 };
 use crate::{
+    bulk,
     drops::Drops,
     lifeline::Lifelines,
     lists::{ListError, Lists, Widest},
@@ -32,6 +34,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// A peer that doesn't take a page for this long is let go.
 const SLOWEST: Duration = Duration::from_secs(60);
+
+/// Bytes of a request from which on it is long work.
+const BULK: usize = 256 * 1024;
 
 /// Pages that are made before the first one is taken.
 const PAGES_AHEAD: usize = 2;
@@ -135,19 +140,28 @@ impl Admin {
         let peer = stream.peer_cred()?;
         let (reader, mut writer) = stream.into_split();
         let (said, mut replies) = mpsc::channel(PAGES_AHEAD);
+        let (mut told, mut rest) = (None, None);
         if peer.uid() == 0 || self.allowed_uids.contains(&peer.uid()) {
             let mut line = String::new();
             let mut reader = BufReader::new(reader.take(LONGEST_LINE));
             time::timeout(SILENCE, reader.read_line(&mut line)).await??;
-            if let Ok(Request::Trace { target, for_ms }) = serde_json::from_str(&line) {
-                let length = Duration::from_millis(for_ms);
-                return self.trace(target, length, peer, reader, writer).await;
-            }
-            // Lists take locks and sync the disk: nothing for a thread that serves requests.
+            // Lists take locks and sync the disk, and a large one takes long to parse: nothing for a
+            // thread that serves requests.
+            let is_bulk = line.len() > BULK;
             let admin = Arc::clone(&self);
-            tokio::task::spawn_blocking(move || {
-                admin.answer(&line, &peer, &|reply| said.blocking_send(reply).is_ok());
-            });
+            let work = move || {
+                let request = serde_json::from_str(&line);
+                drop(line);
+                admin.answer(request, &peer, &|reply| said.blocking_send(reply).is_ok())
+            };
+            if is_bulk {
+                told = Some(bulk::spawn(work)?);
+            } else {
+                let (done, receiver) = oneshot::channel();
+                tokio::task::spawn_blocking(move || done.send(work()));
+                told = Some(receiver);
+            }
+            rest = Some(reader);
         } else {
             let message = format!(
                 "uid {} may not use the admin socket; run this as root, or list the uid in admin.allowed_uids",
@@ -160,24 +174,42 @@ impl Admin {
             line.push(b'\n');
             time::timeout(SLOWEST, writer.write_all(&line)).await??;
         }
+        if let (Some(told), Some(reader)) = (told, rest)
+            && let Ok(Some((target, length))) = told.await
+        {
+            return self.trace(target, length, peer, reader, writer).await;
+        }
         Ok(())
     }
 
-    /// Says one reply, or page after page until there are no more or nobody listens.
-    fn answer(&self, line: &str, peer: &UCred, say: &dyn Fn(Reply) -> bool) {
+    /// Says one reply, or page after page until there are no more or nobody listens. A trace is told
+    /// line by line as it happens, which is the caller's to do.
+    fn answer(
+        &self,
+        request: serde_json::Result<Request>,
+        peer: &UCred,
+        say: &dyn Fn(Reply) -> bool,
+    ) -> Option<(IpNet, Duration)> {
         let refused = |message| Reply::Error { message };
-        let reply = match serde_json::from_str(line) {
+        let reply = match request {
+            Ok(Request::Trace { target, for_ms }) => {
+                return Some((target, Duration::from_millis(for_ms)));
+            }
             Ok(Request::List {
                 filter,
                 after,
                 limit,
-            }) => return self.list(&filter, after, limit, say),
+            }) => {
+                self.list(&filter, after, limit, say);
+                return None;
+            }
             Ok(request) => self
                 .act(request, peer)
                 .unwrap_or_else(|error| refused(error.to_string())),
             Err(error) => refused(format!("the request can't be read: {error}")),
         };
         say(reply);
+        None
     }
 
     fn act(&self, request: Request, peer: &UCred) -> Result<Reply, Refused> {

@@ -1,10 +1,9 @@
 //! What a source said, read: its entries, what is wrong with it, and by what it is known again.
 
-use std::{collections::HashSet, fmt::Write as _};
+use std::{collections::HashSet, fmt::Write as _, io};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
-use tokio::task;
 
 use super::{
     Feeds, Kept,
@@ -38,8 +37,10 @@ pub(crate) enum RefreshError {
     Nothing,
     #[error(transparent)]
     List(#[from] ListError),
-    #[error("it was cut off: {0}")]
-    Task(#[from] task::JoinError),
+    #[error("the system gave no thread to read it on: {0}")]
+    NoThread(io::Error),
+    #[error("reading it was cut off")]
+    CutOff,
 }
 
 fn told(bad: &[BadLine]) -> String {

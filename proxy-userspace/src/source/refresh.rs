@@ -4,7 +4,6 @@
 use std::{sync::Arc, time::Duration};
 
 use gateway::Validators;
-use tokio::task;
 
 use super::{
     Feeds, Kept,
@@ -14,6 +13,7 @@ use super::{
     record::{Held, Identity, Record},
 };
 use crate::{
+    bulk,
     lists::{ListError, Outcome, Refresh},
     state::{Clock, Document},
     trail::note,
@@ -75,10 +75,11 @@ impl Feeds {
             // Reading, lists and disk: nothing for a thread that serves requests.
             Ok(obtained) => {
                 let manner = manner.clone();
-                task::spawn_blocking(move || feeds.take(&task_kept, obtained, &manner))
-                    .await
-                    .map_err(RefreshError::from)
-                    .flatten()
+                let taken = bulk::spawn(move || feeds.take(&task_kept, obtained, &manner));
+                match taken {
+                    Ok(taken) => taken.await.unwrap_or(Err(RefreshError::CutOff)),
+                    Err(error) => Err(RefreshError::NoThread(error)),
+                }
             }
         };
         if let Err(error) = &done
@@ -100,7 +101,7 @@ impl Feeds {
             return Ok(None);
         };
         let (feeds, kept) = (Arc::clone(self), Arc::clone(kept));
-        let done = task::spawn_blocking(move || {
+        let done = bulk::spawn(move || {
             let stored = feeds.lists.stored_one(HELD, kept.feed.name())?;
             let content = Content {
                 bytes: stored.unwrap_or_default(),
@@ -108,7 +109,8 @@ impl Feeds {
             };
             feeds.put(&kept, content, &manner)
         });
-        match done.await?? {
+        let done = done.map_err(RefreshError::NoThread)?;
+        match done.await.unwrap_or(Err(RefreshError::CutOff))? {
             Refreshed::Changed(outcome) => Ok(Some(outcome)),
             Refreshed::Unchanged | Refreshed::Held { .. } => Ok(None),
         }

@@ -17,7 +17,10 @@ const SAMPLE: u32 = 1_000;
 pub(crate) fn check(scene: &Scene, daemon: &Daemon, entries: u32) -> Rigged<()> {
     let status = daemon.status()?;
     let lists = status["lists"].as_array();
-    let list = lists.into_iter().flatten().find(|list| list["list"] == LIST);
+    let list = lists
+        .into_iter()
+        .flatten()
+        .find(|list| list["list"] == LIST);
     let count = list.and_then(|list| list["entries"].as_u64());
     if count != Some(entries.into()) {
         return Err(RigError(format!("{count:?} of {entries} are listed")));

@@ -8,7 +8,8 @@ use std::{
 
 use portcullis_tests::{
     daemon::Daemon,
-    run::{RigError, Rigged, succeed},
+    figures::quantile,
+    run::{RigError, Rigged, eventually, succeed},
 };
 
 /// `block list`, read to its end.
@@ -26,7 +27,9 @@ pub(crate) fn list(daemon: &Daemon, list: &str, entries: u32) -> Rigged<Duration
     let took = begin.elapsed();
     let shown = printed.matches("\"prefix\":").count();
     if !status.success() || shown != entries as usize || !printed.ends_with("]}\n") {
-        return Err(RigError(format!("{status}, and {shown} entries were shown")));
+        return Err(RigError(format!(
+            "{status}, and {shown} entries were shown"
+        )));
     }
     Ok(took)
 }
@@ -46,4 +49,23 @@ pub(crate) fn each(
         took.push(begin.elapsed().as_secs_f64() * 1e3);
     }
     Ok(took)
+}
+
+/// Milliseconds of `feed refresh` of a file that hasn't changed, the median of a few.
+pub(crate) fn refresh_unchanged(daemon: &Daemon, file: &str, entries: u32) -> Rigged<f64> {
+    daemon.ask(&["feed", "add", "followed", "--file", file])?;
+    eventually("the file is followed", Duration::from_secs(60), || {
+        let feed = daemon.ask(&["feed", "show", "followed"]).ok()?;
+        (feed["entries"] == entries && feed["state"] == "good").then_some(())
+    })?;
+    let mut took = Vec::new();
+    for _ in 0..9 {
+        let begin = Instant::now();
+        let reply = daemon.ask(&["feed", "refresh", "followed"])?;
+        took.push(begin.elapsed().as_secs_f64() * 1e3);
+        if reply["state"] != "unchanged" {
+            return Err(RigError(format!("it was read anew: {reply}")));
+        }
+    }
+    Ok(quantile(&took, 0.5))
 }

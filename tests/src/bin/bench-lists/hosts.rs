@@ -36,6 +36,10 @@ mod tests {
     fn no_host_comes_twice() {
         let hosts: HashSet<Ipv4Addr> = (0..300_000).map(host).collect();
         assert_eq!(hosts.len(), 300_000);
-        assert!(hosts.iter().all(|host| (16..96).contains(&host.octets()[0])));
+        assert!(
+            hosts
+                .iter()
+                .all(|host| (16..96).contains(&host.octets()[0]))
+        );
     }
 }

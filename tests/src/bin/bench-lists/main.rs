@@ -75,7 +75,10 @@ impl Scale {
 fn bench() -> Rigged<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let asked_for = |option: &str| args.iter().any(|arg| arg == option);
-    if let Some(odd) = args.iter().find(|arg| *arg != "--json" && *arg != "--quick") {
+    if let Some(odd) = args
+        .iter()
+        .find(|arg| *arg != "--json" && *arg != "--quick")
+    {
         return Err(RigError(format!("`{odd}` is none of --json, --quick")));
     }
     let (json, quick) = (asked_for("--json"), asked_for("--quick"));
@@ -142,13 +145,19 @@ fn measure(scale: Scale) -> Rigged<Vec<Figure>> {
     let daemon = scene.start()?;
     let restart = begin.elapsed();
     agree::check(&scene, &daemon, listed)?;
+    eprintln!("bench-lists: following a file");
+    let refresh = commands::refresh_unchanged(&daemon, &file, scale.entries)?;
+    let why = commands::each(&daemon, scale.asked, |number| {
+        vec!["why".into(), host(number).to_string()]
+    })?;
     daemon.stop()?;
     scene.detach()?;
 
-    // `feed refresh` and `why` belong here, with `commands::each`, when they can be asked.
     Ok(vec![
         Figure::new("import_1m_seconds", import.as_secs_f64(), AtMost(4.0)),
+        Figure::new("refresh_unchanged_1m_ms", refresh, AtMost(300.0)),
         Figure::new("list_1m_seconds", list.as_secs_f64(), AtMost(3.0)),
+        Figure::new("why_p99_ms", quantile(&why, 0.99), AtMost(5.0)),
         Figure::new("test_p99_ms", quantile(&test, 0.99), Nothing),
         Figure::new("daemon_rss_mib_1m", memory.own_mib(), AtMost(200.0)),
         Figure::new("daemon_anon_mib_1m", memory.anon_mib, Nothing),

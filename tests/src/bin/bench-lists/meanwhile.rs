@@ -84,10 +84,7 @@ pub(crate) fn measure(scene: &Scene, daemon: &Daemon, scale: Scale) -> Rigged<Me
 }
 
 /// What requests take while something is done.
-fn during<T: Send>(
-    client: &mut Client,
-    work: impl FnOnce() -> Rigged<T>,
-) -> Rigged<(Vec<f64>, T)> {
+fn during<T: Send>(client: &mut Client, work: impl FnOnce() -> Rigged<T>) -> Rigged<(Vec<f64>, T)> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let asking = scope.spawn(|| client.keep_asking(&stop));

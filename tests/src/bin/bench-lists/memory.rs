@@ -68,7 +68,10 @@ fn tables_kib(smaps: &str) -> f64 {
     let mut total = 0.0;
     let mut of_table = false;
     for line in smaps.lines() {
-        let is_header = line.split(' ').next().is_some_and(|word| word.contains('-'));
+        let is_header = line
+            .split(' ')
+            .next()
+            .is_some_and(|word| word.contains('-'));
         if is_header {
             of_table = line.contains("bpf-map");
         } else if of_table {
