@@ -78,7 +78,10 @@ pub(crate) enum FeedsError {
         left: u64,
     },
     #[error("{name:?} was not refreshed: {source}; the last good content stays")]
-    Refresh { name: String, source: RefreshError },
+    Refresh {
+        name: String,
+        source: Box<RefreshError>,
+    },
     #[error(transparent)]
     List(#[from] ListError),
 }
@@ -199,7 +202,7 @@ impl Feeds {
             .block_on(self.refresh_kept(&kept, input, manner))
             .map_err(|source| FeedsError::Refresh {
                 name: name.to_owned(),
-                source,
+                source: Box::new(source),
             })
     }
 
@@ -218,7 +221,7 @@ impl Feeds {
         accepted
             .map_err(|source| FeedsError::Refresh {
                 name: name.to_owned(),
-                source,
+                source: Box::new(source),
             })?
             .ok_or_else(|| FeedsError::NothingHeld(name.to_owned()))
     }

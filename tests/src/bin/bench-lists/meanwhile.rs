@@ -40,9 +40,15 @@ pub(crate) fn measure(scene: &Scene, daemon: &Daemon, scale: Scale) -> Rigged<Me
     let (mut quiet, mut importing) = (Vec::new(), Vec::new());
     let (mut imports, mut imported_for) = (0, Duration::ZERO);
     // What is first done for a connection isn't what is measured.
-    during(&mut client, || Ok(thread::sleep(TURN / 4)))?;
+    during(&mut client, || {
+        thread::sleep(TURN / 4);
+        Ok(())
+    })?;
     for turn in 0..scale.turns {
-        let (took, ()) = during(&mut client, || Ok(thread::sleep(TURN)))?;
+        let (took, ()) = during(&mut client, || {
+            thread::sleep(TURN);
+            Ok(())
+        })?;
         quiet.extend(&took);
         let quiet_ms = quantile(&took, 0.99);
         let begin = Instant::now();
