@@ -1,8 +1,6 @@
 //! What `core` lacks on this target: clocks, compare-and-swap, and a word to the compiler.
 
-use aya_ebpf::helpers::generated::{
-    bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns,
-};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns};
 
 /// `CLOCK_BOOTTIME`, which counts suspended time: a ban of an hour ends in an hour. Linux 5.8.
 #[inline(always)]
