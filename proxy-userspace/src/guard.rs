@@ -47,11 +47,18 @@ pub(crate) fn start(
     let hash_key = hash_key().map_err(GuardError::Randomness)?;
     let pins = config.pins.clone();
     let mut interfaces = config.interfaces;
-    let existing = datapath::interface_names();
-    let more = added.iter().filter(|it| !interfaces.contains(it));
-    let (here, absent): (Vec<String>, Vec<String>) =
-        more.cloned().partition(|it| existing.contains(it));
-    interfaces.extend(here);
+    // One that was added at run time, and is gone or somebody else's now, must not keep the rest from
+    // being guarded.
+    let mut awaited = Vec::new();
+    for interface in added {
+        if interfaces.contains(interface) {
+            continue;
+        }
+        match datapath::can_guard(interface, &pins) {
+            Ok(()) => interfaces.push(interface.clone()),
+            Err(error) => awaited.push((interface, error)),
+        }
+    }
     let started = Host::observe(&config.bpffs).check().and_then(|()| {
         lists.start_kernel(Options {
             pins: config.pins,
@@ -64,12 +71,11 @@ pub(crate) fn start(
     match started {
         Ok(()) => {
             lists.with_kernel(|datapath| {
-                for interface in &absent {
+                for (interface, error) in &awaited {
                     datapath.await_interface(interface);
-                    tracing::warn!(
-                        interface,
-                        "NOT GUARDED: it isn't there; it will be when it is"
-                    );
+                    tracing::error!(interface, %error, "NOT GUARDED: it will be when it can");
+                    let detail = format!("{interface}: {error}");
+                    note(journal, "interface_unguarded", &detail);
                 }
                 tell_attachments(datapath, journal);
             });
@@ -136,6 +142,10 @@ pub(crate) fn tell_attachment(attachment: &Attachment, journal: &Journal) {
         step,
         &format!("{interface}: {mode} XDP, program {program}: {how}"),
     );
+    for obstacle in &attachment.obstacles {
+        tracing::warn!(interface, "{obstacle}");
+        note(journal, "obstacle", &format!("{interface}: {obstacle}"));
+    }
 }
 
 /// What gives signs of life, and how long the kernel goes without, where it waits for them.

@@ -133,6 +133,16 @@ async fn serve(config: Config) -> Result<(), RunError> {
     // The kernel side after everything that may refuse to start, so that a start that fails
     // leaves no program behind.
     let without_kernel = guard::start(config.kernel, &added, &lists, &journal)?;
+    // Before anything that may take long, such as fetching keys.
+    if let Some((heartbeat, after)) = lists.with_kernel(guard::heartbeat).flatten() {
+        std::thread::Builder::new()
+            .name("heartbeat".to_owned())
+            .spawn(move || standing_jobs::beat(heartbeat, after))
+            .map_err(|source| RunError::System {
+                what: "a thread",
+                source,
+            })?;
+    }
 
     let (stop, draining) = watch::channel(false);
     let gateway = Gateway::new(
@@ -211,15 +221,6 @@ async fn serve(config: Config) -> Result<(), RunError> {
         std::thread::Builder::new()
             .name("drop-samples".to_owned())
             .spawn(move || standing_jobs::sample(samples, &lists, &drops, &journal))
-            .map_err(|source| RunError::System {
-                what: "a thread",
-                source,
-            })?;
-    }
-    if let Some((heartbeat, after)) = lists.with_kernel(guard::heartbeat).flatten() {
-        std::thread::Builder::new()
-            .name("heartbeat".to_owned())
-            .spawn(move || standing_jobs::beat(heartbeat, after))
             .map_err(|source| RunError::System {
                 what: "a thread",
                 source,

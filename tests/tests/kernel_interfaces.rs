@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use datapath::{Pins, Truth};
 use portcullis_tests::{
     daemon::Daemon,
+    loaded::{Loaded, options},
     netns::{ALICE, BOB, EDGE},
     privilege::kernel_or_skip,
     run::{Rigged, eventually, output},
@@ -197,7 +199,7 @@ fn an_added_interface_that_is_not_there_at_the_start_is_waited_for() {
     assert!(
         daemon
             .printed()
-            .contains("it isn't there; it will be when it is")
+            .contains("NOT GUARDED: it will be when it can")
     );
     let absent = [("edge0", "native"), ("edge1", "absent")];
     assert!(is(&listed(&daemon), &absent), "{:?}", listed(&daemon));
@@ -243,4 +245,84 @@ fn people_are_told_how_each_interface_is_guarded() {
         printed.contains("guarding bridge0 (generic XDP, program "),
         "{printed}"
     );
+}
+
+#[test]
+fn what_keeps_an_interface_from_being_guarded_well_is_told_and_its_command_mends_it() {
+    let name = "what_keeps_an_interface_from_being_guarded_well_is_told_and_its_command_mends_it";
+    if !kernel_or_skip(name) {
+        return;
+    }
+    let cores = std::thread::available_parallelism().expect("cores").get();
+    let scene = scene();
+    let daemon = scene.start().expect("a daemon");
+    let obstacles = |daemon: &Daemon| {
+        let told = daemon.ask(&["interface", "list"]).expect("interfaces");
+        told["interfaces"][0]["obstacles"].clone()
+    };
+    if cores == 1 {
+        // One queue is enough for one core.
+        assert_eq!(obstacles(&daemon), serde_json::json!([]));
+        return;
+    }
+    // A veth begins with one queue of as many as there are cores.
+    let mend = format!("ethtool -L edge0 rx {cores}");
+    let problem = format!("one queue feeds {cores} cores, so one core judges all packets");
+    let told = format!("{problem}: `{mend}`");
+    assert_eq!(obstacles(&daemon), serde_json::json!([told]));
+    assert!(daemon.printed().contains(&problem), "{}", daemon.printed());
+    let trail = scene.audit_lines().expect("the trail");
+    let detail = format!("edge0: {told}");
+    let is_told = |line: &Value| line["step"] == "obstacle" && line["detail"] == detail;
+    assert!(trail.iter().any(is_told), "{trail:?}");
+    daemon.stop().expect("stopped");
+
+    let mut words = mend.split(' ');
+    let mut command = scene.wire.edge.command(words.next().unwrap_or_default());
+    let mended = output(command.args(words)).expect("ethtool");
+    let said = String::from_utf8_lossy(&mended.stderr);
+    assert!(mended.status.success(), "{said}");
+    let daemon = scene.start().expect("a daemon");
+    assert_eq!(obstacles(&daemon), serde_json::json!([]));
+}
+
+#[test]
+fn a_strangers_program_on_an_added_interface_does_not_keep_the_rest_from_being_guarded() {
+    let name =
+        "a_strangers_program_on_an_added_interface_does_not_keep_the_rest_from_being_guarded";
+    if !kernel_or_skip(name) {
+        return;
+    }
+    let scene = scene();
+    second_wire(&scene).expect("a second wire");
+    let daemon = scene.start().expect("a daemon");
+    daemon.ask(&["interface", "add", "edge1"]).expect("added");
+    daemon.ask(&["block", "add", BOB, DAVE]).expect("blocks");
+    daemon.kill().expect("killed");
+    let edge = &scene.wire.edge;
+    edge.ip("link delete edge1").expect("gone");
+    second_wire(&scene).expect("a second wire");
+    let stranger = Pins::new(scene.bpffs().path().join("stranger"));
+    let _loaded = Loaded::start(options(stranger.clone()), &Truth::default()).expect("a program");
+    let program = stranger.root().join("program");
+    edge.ip(&format!(
+        "link set dev edge1 xdpdrv pinned {}",
+        program.display()
+    ))
+    .expect("the stranger attaches");
+
+    let daemon = scene.start().expect("a daemon");
+    let waiting = [("edge0", "native"), ("edge1", "absent")];
+    assert!(is(&listed(&daemon), &waiting), "{:?}", listed(&daemon));
+    assert!(daemon.printed().contains("edge1 already runs XDP program"));
+    let got = volley(&scene, EDGE, [ALICE, BOB]).expect("traffic");
+    assert_eq!(got, [Passed, Dropped]);
+    edge.ip("link set dev edge1 xdpdrv off").expect("off");
+    let both = [("edge0", "native"), ("edge1", "native")];
+    eventually("the other is guarded too", PATIENCE, || {
+        is(&listed(&daemon), &both).then_some(())
+    })
+    .expect("guarded");
+    let got = volley(&scene, EDGE_2, [CAROL, DAVE]).expect("traffic");
+    assert_eq!(got, [Passed, Dropped]);
 }

@@ -76,8 +76,10 @@ impl Admin {
         if !self.configured_interfaces.iter().any(|it| it == interface) {
             let document = Document::put(ADDED, interface.to_owned(), Vec::new());
             if let Err(error) = self.lists.store(vec![document]) {
-                // What isn't kept is taken back, as with lists.
-                let _ = self.lists.with_kernel(|it| it.release(interface));
+                // What isn't kept is taken back, as with lists; what was guarded before stays so.
+                if attachment.is_some() {
+                    let _ = self.lists.with_kernel(|it| it.release(interface));
+                }
                 return Err(error.into());
             }
         }

@@ -36,7 +36,9 @@ pub(crate) struct Driver {
 pub(crate) struct Channels {
     pub(crate) combined: u32,
     pub(crate) most_combined: u32,
+    /// Those that only receive, where a driver tells them apart, as veth does.
     pub(crate) receive: u32,
+    pub(crate) most_receive: u32,
 }
 
 /// What is in the way of XDP in the driver, and the command that mends it.
@@ -71,6 +73,7 @@ impl Driver {
         let mut channels = [0_u8; 36];
         if ethtool(interface, ETHTOOL_GCHANNELS, &mut channels).is_ok() {
             driver.channels = Some(Channels {
+                most_receive: word(&channels, 1),
                 most_combined: word(&channels, 4),
                 receive: word(&channels, 5),
                 combined: word(&channels, 8),
@@ -130,10 +133,14 @@ impl Driver {
 
     fn bottleneck_of(&self, interface: &str, cores: u32) -> Option<Obstacle> {
         let channels = self.channels?;
-        let wanted = cores.min(channels.most_combined);
-        (channels.combined == 1 && channels.receive <= 1 && wanted > 1).then(|| Obstacle {
+        let (kind, most) = match channels.most_combined {
+            0 => ("rx", channels.most_receive),
+            most => ("combined", most),
+        };
+        let wanted = cores.min(most);
+        (channels.combined + channels.receive == 1 && wanted > 1).then(|| Obstacle {
             problem: format!("one queue feeds {cores} cores, so one core judges all packets"),
-            mend: format!("ethtool -L {interface} combined {wanted}"),
+            mend: format!("ethtool -L {interface} {kind} {wanted}"),
         })
     }
 }
@@ -212,7 +219,7 @@ mod tests {
             channels: Some(Channels {
                 combined: 8,
                 most_combined: 8,
-                receive: 0,
+                ..Channels::default()
             }),
         };
         assert_eq!(
@@ -236,7 +243,7 @@ mod tests {
             channels: Some(Channels {
                 combined,
                 most_combined,
-                receive: 0,
+                ..Channels::default()
             }),
             ..Driver::default()
         };
@@ -246,6 +253,16 @@ mod tests {
         assert_eq!(queues(2, 4).bottleneck_of("eth0", 8), None);
         assert_eq!(queues(1, 4).bottleneck_of("eth0", 1), None);
         assert_eq!(Driver::default().bottleneck_of("eth0", 8), None);
+        let apart = Driver {
+            channels: Some(Channels {
+                receive: 1,
+                most_receive: 2,
+                ..Channels::default()
+            }),
+            ..Driver::default()
+        };
+        let found = apart.bottleneck_of("veth0", 8).expect("a bottleneck");
+        assert_eq!(found.mend, "ethtool -L veth0 rx 2");
     }
 
     #[test]

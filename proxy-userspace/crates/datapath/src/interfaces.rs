@@ -8,7 +8,7 @@ use aya_obj::programs::XdpAttachType;
 use crate::{
     attach::{self, Attachment, await_release, held_by},
     error::{DatapathError, While as _},
-    pins::remove_pin,
+    pins::{Pins, remove_pin},
     start::Datapath,
 };
 
@@ -26,6 +26,15 @@ pub enum InterfaceEvent {
         /// Why.
         error: DatapathError,
     },
+}
+
+/// Whether an interface is there and free for us, or ours already.
+///
+/// # Errors
+/// [`DatapathError::UnknownInterface`], [`DatapathError::InterfaceOwned`], and
+/// [`DatapathError::Kernel`] when that can't be found out.
+pub fn can_guard(interface: &str, pins: &Pins) -> Result<(), DatapathError> {
+    attach::inspect(interface, pins).map(drop)
 }
 
 impl Datapath {

@@ -56,7 +56,7 @@ pub use driver::Obstacle;
 pub use error::DatapathError;
 pub use heartbeat::Heartbeat;
 pub use host::{Host, boot_ns, return_memory};
-pub use interfaces::InterfaceEvent;
+pub use interfaces::{InterfaceEvent, can_guard};
 pub use netlink::{default_gateways, local_addresses};
 pub use object::{embedded_object, is_stub};
 pub use owner::InterfaceOwner;
