@@ -70,7 +70,7 @@ fn swap(pins: &Pins, map: &str, instead_of: &str) {
 
 const TAMPERINGS: [Tampering; 7] = [
     (
-        |pins| swap(pins, "SAMPLE_TAT", "SETTINGS"),
+        |pins| swap(pins, "SAMPLING", "SETTINGS"),
         "map SETTINGS has type 6, this binary needs 2",
     ),
     (
@@ -79,15 +79,15 @@ const TAMPERINGS: [Tampering; 7] = [
     ),
     (
         |pins| swap(pins, "RATE_BUCKETS", "SETTINGS"),
-        "map SETTINGS has value size 32, this binary needs 336",
+        "map SETTINGS has value size 32, this binary needs 344",
     ),
     (
         |pins| swap(pins, "SETTINGS", "RATE_BUCKETS"),
-        "map RATE_BUCKETS has value size 336, this binary needs 32",
+        "map RATE_BUCKETS has value size 344, this binary needs 32",
     ),
     (
-        |pins| swap(pins, "COUNTERS", "SAMPLE_TAT"),
-        "map SAMPLE_TAT has value size 16, this binary needs 8",
+        |pins| swap(pins, "COUNTERS", "SAMPLING"),
+        "map SAMPLING has capacity 64, this binary needs 1",
     ),
     (
         |pins| fs::remove_file(pins.root().join("maps/COUNTERS")).expect("unpinned"),
@@ -100,7 +100,7 @@ const TAMPERINGS: [Tampering; 7] = [
             other.abi_version = ABI_VERSION + 1;
             settings.set(0, other, 0).expect("written");
         },
-        "ABI version 4, this binary has 3",
+        "ABI version 5, this binary has 4",
     ),
 ];
 
@@ -167,7 +167,7 @@ fn pins_of_another_shape_are_replaced_when_no_link_is_pinned() {
 
         let loaded = start(&bpffs, &truth);
         let new = pinned_ids(&bpffs.pins());
-        assert_eq!(new.len(), 6, "{difference}: {new:?}");
+        assert_eq!(new.len(), 7, "{difference}: {new:?}");
         for (name, id) in &new {
             assert!(
                 !old.iter().any(|(_, old)| old == id),

@@ -145,7 +145,7 @@ fn a_restart_adopts_tables_counters_buckets_and_hash_key() {
     assert_judged(&loaded, "100.64.9.9", SourcePackets);
     let counted = loaded.datapath.counters().expect("counters");
     let ids = pinned_ids(&bpffs.pins());
-    assert_eq!(ids.len(), 6, "{ids:?}");
+    assert_eq!(ids.len(), 7, "{ids:?}");
     drop(loaded);
 
     let mut second = options(bpffs.pins());
