@@ -17,7 +17,14 @@ use portcullis_tests::{
     scratch::unique_name,
 };
 
-/// Kills of one test; there are four.
+const SEEDS: [u64; 4] = [
+    0x9e37_79b9_7f4a_7c15,
+    0xd1b5_4a32_d192_ed03,
+    0x94d0_49bb_1331_11eb,
+    0xbf58_476d_1ce4_e5b9,
+];
+
+/// Kills of one seed.
 const KILLS: usize = 50;
 
 /// The longest that changes go on before a kill.
@@ -172,10 +179,7 @@ fn fits(listed: &BTreeMap<String, Option<u64>>, model: &Model) -> bool {
             })
 }
 
-fn kill_again_and_again(name: &str, seed: u64) {
-    if !kernel_or_skip(name) {
-        return;
-    }
+fn kill_again_and_again(seed: u64) {
     let scene = Scene::set(&unique_name(), SceneLimits::NONE).expect("a scene");
     let (mut numbers, mut next, mut model) = (Numbers(seed), 0, Model::new());
     let (mut open, mut landed, mut answered) = (0, 0, 0);
@@ -234,25 +238,14 @@ fn kill_again_and_again(name: &str, seed: u64) {
 }
 
 #[test]
-fn what_was_answered_for_is_there_after_each_of_the_first_fifty_kills() {
-    let name = "what_was_answered_for_is_there_after_each_of_the_first_fifty_kills";
-    kill_again_and_again(name, 0x9e37_79b9_7f4a_7c15);
-}
-
-#[test]
-fn what_was_answered_for_is_there_after_each_of_the_second_fifty_kills() {
-    let name = "what_was_answered_for_is_there_after_each_of_the_second_fifty_kills";
-    kill_again_and_again(name, 0xd1b5_4a32_d192_ed03);
-}
-
-#[test]
-fn what_was_answered_for_is_there_after_each_of_the_third_fifty_kills() {
-    let name = "what_was_answered_for_is_there_after_each_of_the_third_fifty_kills";
-    kill_again_and_again(name, 0x94d0_49bb_1331_11eb);
-}
-
-#[test]
-fn what_was_answered_for_is_there_after_each_of_the_fourth_fifty_kills() {
-    let name = "what_was_answered_for_is_there_after_each_of_the_fourth_fifty_kills";
-    kill_again_and_again(name, 0xbf58_476d_1ce4_e5b9);
+fn what_was_answered_for_is_there_after_each_of_two_hundred_kills() {
+    if !kernel_or_skip("what_was_answered_for_is_there_after_each_of_two_hundred_kills") {
+        return;
+    }
+    // Side by side: most of a round is waiting.
+    thread::scope(|scope| {
+        for seed in SEEDS {
+            scope.spawn(move || kill_again_and_again(seed));
+        }
+    });
 }
