@@ -209,10 +209,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     ));
     feeds.start();
     let counting = Arc::new(Counting::new(Arc::clone(&lists), Arc::clone(&journal)));
-    tokio::spawn({
-        let counting = Arc::clone(&counting);
-        async move { counting.keep_recording(config.kernel_interval).await }
-    });
+    tokio::spawn(Arc::clone(&counting).keep_recording(config.kernel_interval));
     if let Some(samples) = lists
         .with_kernel(datapath::Datapath::take_samples)
         .flatten()

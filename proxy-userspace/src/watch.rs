@@ -215,10 +215,16 @@ impl Counting {
     }
 
     /// Records every `interval` in which anything was counted. Never ends.
-    pub(crate) async fn keep_recording(&self, interval: Duration) {
+    pub(crate) async fn keep_recording(self: Arc<Self>, interval: Duration) {
         loop {
             time::sleep(interval).await;
-            self.record();
+            // A change to the lists may have the kernel side for a second: requests on this thread
+            // would wait with us.
+            let counting = Arc::clone(&self);
+            let recorded = tokio::task::spawn_blocking(move || counting.record()).await;
+            if recorded.is_err() {
+                tracing::error!("counters could not be recorded");
+            }
         }
     }
 

@@ -11,8 +11,9 @@ use std::{
 use audit::Journal;
 use ipnet::IpNet;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream, unix::UCred},
+    runtime::Handle,
     sync::{mpsc, oneshot, watch},
     time,
 };
@@ -32,11 +33,14 @@ use crate::{
 /// A peer that asks nothing for this long is let go.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// A peer that doesn't take a page for this long is let go.
+/// A peer that doesn't take a page, or doesn't finish a long request, for this long is let go.
 const SLOWEST: Duration = Duration::from_secs(60);
 
 /// Bytes of a request from which on it is long work.
 const BULK: usize = 256 * 1024;
+
+/// Bytes that are read from a peer at once.
+const AT_ONCE: usize = 64 * 1024;
 
 /// Pages that are made before the first one is taken.
 const PAGES_AHEAD: usize = 2;
@@ -115,6 +119,14 @@ pub(crate) fn bind(path: &Path, for_others: bool) -> Result<UnixListener, AdminE
     Ok(listener)
 }
 
+/// A line, or the first `BULK` bytes of a longer one.
+async fn part_of_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut part = reader.take(BULK as u64);
+    part.read_until(b'\n', &mut line).await?;
+    Ok(line)
+}
+
 impl Admin {
     /// Serves until the task is dropped.
     pub(crate) async fn serve(self: Arc<Self>, listener: UnixListener) {
@@ -142,26 +154,33 @@ impl Admin {
         let (said, mut replies) = mpsc::channel(PAGES_AHEAD);
         let (mut told, mut rest) = (None, None);
         if peer.uid() == 0 || self.allowed_uids.contains(&peer.uid()) {
-            let mut line = String::new();
-            let mut reader = BufReader::new(reader.take(LONGEST_LINE));
-            time::timeout(SILENCE, reader.read_line(&mut line)).await??;
-            // Lists take locks and sync the disk, and a large one takes long to parse: nothing for a
-            // thread that serves requests.
-            let is_bulk = line.len() > BULK;
+            let mut reader = BufReader::with_capacity(AT_ONCE, reader.take(LONGEST_LINE));
+            let line = time::timeout(SILENCE, part_of_line(&mut reader)).await??;
             let admin = Arc::clone(&self);
-            let work = move || {
-                let request = serde_json::from_str(&line);
+            let work = move |line: Vec<u8>| {
+                let request = serde_json::from_slice(&line);
                 drop(line);
                 admin.answer(request, &peer, &|reply| said.blocking_send(reply).is_ok())
             };
-            if is_bulk {
-                told = Some(bulk::spawn(work)?);
+            // Lists take locks and sync the disk, and a large one takes long to read and to parse:
+            // nothing for a thread that serves requests.
+            if line.len() == BULK && line.last() != Some(&b'\n') {
+                let runtime = Handle::current();
+                told = Some(bulk::spawn(move || {
+                    let mut line = line;
+                    let rest = reader.read_until(b'\n', &mut line);
+                    match runtime.block_on(async { time::timeout(SLOWEST, rest).await }) {
+                        Ok(Ok(_)) => work(line),
+                        // Whoever stops halfway through a request gets no answer.
+                        Ok(Err(_)) | Err(_) => None,
+                    }
+                })?);
             } else {
                 let (done, receiver) = oneshot::channel();
-                tokio::task::spawn_blocking(move || done.send(work()));
+                tokio::task::spawn_blocking(move || done.send(work(line)));
                 told = Some(receiver);
+                rest = Some(reader);
             }
-            rest = Some(reader);
         } else {
             let message = format!(
                 "uid {} may not use the admin socket; run this as root, or list the uid in admin.allowed_uids",
