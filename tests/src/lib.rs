@@ -19,6 +19,7 @@
 //! pinned     maps in force, read and written past the daemon
 //! held       what the daemon says that it blocks, and what the kernel drops
 //! map_memory how much memory the maps hold
+//! public_list  a public list, where it is at hand
 //! reply      do replies to the guarded host's own connections arrive?
 //! traffic    senders and sinks in the background
 //! volley     who gets through and who doesn't
@@ -44,6 +45,7 @@ pub mod nginx;
 pub mod pinned;
 pub mod pki;
 pub mod privilege;
+pub mod public_list;
 pub mod reply;
 pub mod run;
 pub mod scene;

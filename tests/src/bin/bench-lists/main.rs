@@ -7,6 +7,7 @@
 //! memory   what the daemon holds
 //! requests HTTPS at a steady rate
 //! meanwhile requests while imports run, and without
+//! ipsum    a whole public list, entry by entry
 //! agree    the premise: disk, daemon and kernel hold the list
 //! ```
 //!
@@ -15,6 +16,7 @@
 mod agree;
 mod commands;
 mod hosts;
+mod ipsum;
 mod meanwhile;
 mod memory;
 mod requests;
@@ -30,7 +32,7 @@ use portcullis_tests::{
 };
 use serde_json::{Map, json};
 
-use crate::{hosts::host, meanwhile::Meanwhile, memory::Memory};
+use crate::{hosts::host, ipsum::Soaked, meanwhile::Meanwhile, memory::Memory};
 
 /// The list that all is about.
 const LIST: &str = "big";
@@ -152,8 +154,10 @@ fn measure(scale: Scale) -> Rigged<Vec<Figure>> {
     })?;
     daemon.stop()?;
     scene.detach()?;
+    eprintln!("bench-lists: a public list, entry by entry");
+    let soaked = ipsum::soak()?;
 
-    Ok(vec![
+    let mut figures = vec![
         Figure::new("import_1m_seconds", import.as_secs_f64(), AtMost(4.0)),
         Figure::new("refresh_unchanged_1m_ms", refresh, AtMost(300.0)),
         Figure::new("list_1m_seconds", list.as_secs_f64(), AtMost(3.0)),
@@ -169,5 +173,15 @@ fn measure(scale: Scale) -> Rigged<Vec<Figure>> {
         Figure::new("request_importing_p99_ms", importing_p99_ms, Nothing),
         Figure::new("import_among_requests_seconds", import_seconds, Nothing),
         Figure::new("restart_after_kill_seconds", restart.as_secs_f64(), Nothing),
-    ])
+    ];
+    if let Some(Soaked {
+        entries,
+        import_seconds,
+    }) = soaked
+    {
+        let entries = entries as f64;
+        figures.push(Figure::new("ipsum_entries_answered", entries, Nothing));
+        figures.push(Figure::new("ipsum_import_seconds", import_seconds, Nothing));
+    }
+    Ok(figures)
 }

@@ -11,6 +11,7 @@ use portcullis_tests::{
     figures::quantile,
     frames::{IPV4, UDP, ethernet, ipv4, udp},
     loaded::Failure,
+    public_list,
     scratch::Scratch,
 };
 
@@ -25,9 +26,6 @@ const RATE: Rate = Rate {
     per_second: 1_000_000,
     burst: 1_000_000,
 };
-
-/// A public list, beside the repository where this project is developed; see its README.
-const IPSUM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/ipsum.txt");
 
 /// What was found.
 #[derive(Clone, Copy, Debug)]
@@ -135,15 +133,13 @@ fn add(ours: &mut Ours, entries: &[Entry<Ipv4Addr>]) -> Result<Vec<f64>, Failure
 }
 
 fn ipsum() -> Result<Option<f64>, Failure> {
-    let path = Path::new(IPSUM);
-    if !path.exists() {
-        eprintln!("bench-xdp: no {IPSUM}, so kernel_mib_ipsum is not measured");
+    let Some(path) = public_list::ipsum("kernel_mib_ipsum") else {
         return Ok(None);
-    }
+    };
     let mut ours = Ours::start(RATE, Onward::ToTheStack, &[])?;
     ours.set_list_from(path)?;
     if ours.entries() < 100_000 {
-        return Err(format!("{IPSUM} has only {} entries", ours.entries()).into());
+        return Err(format!("{} has only {} entries", path.display(), ours.entries()).into());
     }
     Ok(Some(mib(ours.kernel_bytes()?)))
 }
