@@ -13,6 +13,7 @@
 //! guard         its kernel side
 //! watch         the daemon's standing jobs
 //! bulk          long work behind requests
+//! progress      what long work is at, on a terminal
 //! block, feeds, interfaces, transfer  what the commands about lists ask; files
 //! trail         telling the audit trail
 //! ```
@@ -29,6 +30,7 @@ mod guard;
 mod interfaces;
 mod lifeline;
 mod lists;
+mod progress;
 mod render;
 mod run;
 mod source;
@@ -52,6 +54,7 @@ use serde_json::json;
 use crate::{
     admin::{Reply, Request, ask, ask_on},
     cli::{Cli, Command, Daemon, Limit, Output},
+    progress::Progress,
 };
 
 fn main() -> ExitCode {
@@ -185,7 +188,10 @@ fn millis(duration: Duration) -> u64 {
 
 /// Asks the daemon and prints its answer; a refusal is a failure.
 fn tell(daemon: &Daemon, request: &Request) -> Result<ExitCode, Box<dyn Error>> {
-    show(daemon.output, ask(&daemon.socket, request)?)
+    let progress = Progress::begin("waiting for the daemon");
+    let reply = ask(&daemon.socket, request)?;
+    drop(progress);
+    show(daemon.output, reply)
 }
 
 fn show(output: Output, reply: Reply) -> Result<ExitCode, Box<dyn Error>> {

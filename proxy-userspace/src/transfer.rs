@@ -19,7 +19,9 @@ use crate::{
     cli::{Export, Import},
     feed::{BadLine, FeedError, Reading, read, unpack, write},
     lists::{Entry, Filter, LIFELINES},
-    millis, print, render, show,
+    millis, print,
+    progress::Progress,
+    render, show,
 };
 
 /// Reads a file and puts what it holds on a list, or says what would come of that.
@@ -31,6 +33,7 @@ pub(crate) fn import(
 ) -> Result<ExitCode, Box<dyn Error>> {
     yield_to_requests();
     let name = wish.file.display().to_string();
+    let progress = Progress::begin(&format!("reading {name}"));
     let text = read_text(&wish.file)?;
     let reading = Reading {
         format: wish.format,
@@ -41,6 +44,7 @@ pub(crate) fn import(
     let feed = match read(&text, &reading) {
         Ok(feed) => feed,
         Err(FeedError::BadLines(bad)) => {
+            drop(progress);
             let lines = reports(bad);
             return show(wish.daemon.output, Reply::BadLines { lines });
         }
@@ -61,7 +65,12 @@ pub(crate) fn import(
         operator: operator(),
         manner: manner(wish.manner),
     };
+    let count = feed.entries.len();
+    progress.stage(format!(
+        "{count} entries read, the daemon puts them in force"
+    ));
     let reply = ask(&wish.daemon.socket, &request)?;
+    drop(progress);
     let bad = reports(feed.bad);
     if !wish.daemon.output.json {
         if !bad.is_empty() {
@@ -107,6 +116,7 @@ pub(crate) fn export(wish: &Export, trusted: bool) -> Result<ExitCode, Box<dyn E
         after: None,
         limit: None,
     };
+    let progress = Progress::begin("waiting for the daemon");
     let mut entries = Vec::new();
     let mut refusal = None;
     ask_on(&daemon.socket, &request, |reply| match reply {
@@ -118,6 +128,7 @@ pub(crate) fn export(wish: &Export, trusted: bool) -> Result<ExitCode, Box<dyn E
             // What keeps this host reachable says nothing to another one, unless it is asked for.
             let own = |entry: &Entry| list.is_none() && entry.list == LIFELINES;
             entries.extend(page.into_iter().filter(|entry| !own(entry)));
+            progress.stage(format!("{} entries received", entries.len()));
             more
         }
         other => {
@@ -125,6 +136,7 @@ pub(crate) fn export(wish: &Export, trusted: bool) -> Result<ExitCode, Box<dyn E
             false
         }
     })?;
+    drop(progress);
     if let Some(refusal) = refusal {
         return show(daemon.output, refusal);
     }
