@@ -170,3 +170,28 @@ pub(super) fn entry(list: &str, prefix: IpNet, stored: &Stored, clock: &Clock) -
         reason: stored.reason.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_too_many_is_refused_with_how_many_there_can_be() {
+        let mut names = Names::default();
+        for number in 0..=ListId::MAX {
+            names.lists.push(Name {
+                name: format!("list-{number}"),
+                trusted: false,
+                mode: Mode::Enforce,
+                owner: Owner::Operator,
+            });
+        }
+        let last = names.find_or_add("list-65535", false);
+        assert_eq!(last.expect("one of those"), ListId::MAX);
+        let refused = names.find_or_add("one more", false).expect_err("refused");
+        assert_eq!(
+            refused.to_string(),
+            "there are too many lists; at most 65536 can exist"
+        );
+    }
+}

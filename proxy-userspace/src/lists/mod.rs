@@ -99,7 +99,7 @@ pub(crate) enum ListError {
     NotEmpty { list: String, entries: usize },
     #[error("there is no list {0:?}")]
     NoSuchList(String),
-    #[error("there are too many lists; at most {} can exist", ListId::MAX)]
+    #[error("there are too many lists; at most {} can exist", u32::from(ListId::MAX) + 1)]
     TooMany,
     #[error(
         "{prefix} is wider than /{floor}: nothing was changed; block less, or repeat it with --force {prefix}"
