@@ -99,6 +99,10 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let feeds = Known::all(config.feeds, &state)?;
     let watching = feeds.iter().filter(|feed| feed.only_watches());
     let watching = watching.map(|feed| feed.list().0);
+    let unproven = Known::watching(&state)?
+        .into_iter()
+        .filter(|name| feeds.iter().all(|feed| feed.list().0 != *name));
+    let watching = watching.chain(unproven);
     let configured = Configured {
         trusted: &config.trusted,
         blocked: &config.blocked,

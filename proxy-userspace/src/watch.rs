@@ -21,7 +21,7 @@ use crate::{
     drops::{Drops, Sample},
     guard::tell_attachment,
     lifeline::Lifelines,
-    lists::{ListError, Lists},
+    lists::Lists,
     source::Feeds,
     trail::{note, tell},
 };
@@ -97,28 +97,31 @@ pub(crate) async fn expire(lists: Arc<Lists>, journal: Arc<Journal>) {
 
 /// Takes changes back that nobody confirmed in time. Never ends.
 pub(crate) async fn revert(lists: Arc<Lists>, feeds: Arc<Feeds>, journal: Arc<Journal>) {
+    let mut told = None;
     loop {
         time::sleep(REVERT_INTERVAL).await;
         let (lists, feeds) = (Arc::clone(&lists), Arc::clone(&feeds));
         let reverted = tokio::task::spawn_blocking(move || {
-            let reverted = lists.revert_due()?;
+            let (reverted, failed) = lists.revert_due();
             for (change, _) in &reverted {
                 feeds.reverted(&change.list);
             }
-            Ok::<_, ListError>(reverted)
+            (reverted, failed)
         })
         .await;
-        match reverted {
-            Ok(Ok(reverted)) => {
-                for (change, entries) in reverted {
-                    let what = &change.what;
-                    tracing::warn!(what, entries, "nobody confirmed it: reverted");
-                    note(&journal, "revert", &format!("{what}: nobody confirmed it"));
-                }
-            }
-            Ok(Err(error)) => tracing::error!(%error, "a change could not be reverted"),
-            Err(_) => {}
+        let Ok((reverted, failed)) = reverted else {
+            continue;
+        };
+        for (change, entries) in reverted {
+            let what = &change.what;
+            tracing::warn!(what, entries, "nobody confirmed it: reverted");
+            note(&journal, "revert", &format!("{what}: nobody confirmed it"));
         }
+        let why = failed.map(|error| error.to_string());
+        if let Some(error) = why.as_ref().filter(|_| why != told) {
+            tracing::error!(error, "a change could not be reverted; it is tried again");
+        }
+        told = why;
     }
 }
 

@@ -326,3 +326,24 @@ fn a_strangers_program_on_an_added_interface_does_not_keep_the_rest_from_being_g
     let got = volley(&scene, EDGE_2, [CAROL, DAVE]).expect("traffic");
     assert_eq!(got, [Passed, Dropped]);
 }
+
+#[test]
+fn only_an_interface_that_is_guarded_can_be_released_whatever_its_name_is_as_a_path() {
+    let name = "only_an_interface_that_is_guarded_can_be_released_whatever_its_name_is_as_a_path";
+    if !kernel_or_skip(name) {
+        return;
+    }
+    let scene = scene();
+    let daemon = scene.start().expect("a daemon");
+    let bystander = scene.scratch.write("bystander", "left alone");
+    let bystander = bystander.expect("a file").display().to_string();
+    let pin = scene.pins.root().join("links/edge0").display().to_string();
+    for odd in [&bystander, &pin, "../links/edge0", "./edge0", "links", ""] {
+        let refused = daemon.ask_refused(&["interface", "remove", odd]);
+        refused.unwrap_or_else(|error| panic!("{odd:?}: {error}"));
+    }
+    let left = std::fs::read_to_string(&bystander).expect("still there");
+    assert_eq!(left, "left alone");
+    assert!(is(&listed(&daemon), &[("edge0", "native")]));
+    assert!(scene.pins.root().join("links/edge0").exists());
+}

@@ -1,10 +1,14 @@
 //! What is refused of changes to lists, word for word, and that nothing is changed by it.
 
+use std::{io::Read as _, os::unix::net::UnixStream, thread, time::Duration};
+
 use portcullis_tests::{
     front::Front,
     ground::Ground,
+    privilege::kernel_or_skip,
     run::{RigError, Rigged},
 };
+use rustix::{process::Uid, thread::set_thread_uid};
 
 /// Asks what must be refused; the message, as it stands in the answer.
 fn refused(front: &Front, words: &[&str]) -> Rigged<String> {
@@ -80,6 +84,32 @@ fn a_state_folder_that_can_not_be_made_is_refused_by_name() -> Rigged<()> {
     assert!(
         said.contains("set state.directory to a folder that can be written"),
         "{said}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_may_not_ask_is_told_so_and_let_go() -> Rigged<()> {
+    // To become another user takes root too.
+    if !kernel_or_skip("a_peer_that_may_not_ask_is_told_so_and_let_go") {
+        return Ok(());
+    }
+    let front = Front::open_secluded()?;
+    let socket = front.ground.scratch.join("admin.sock");
+    // Only of this thread; the kernel tells the daemon who connected.
+    let heard = thread::spawn(move || -> Rigged<String> {
+        set_thread_uid(Uid::from_raw(65_534)).map_err(std::io::Error::from)?;
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut heard = String::new();
+        // To the end: a daemon that holds on to it makes this time out.
+        stream.read_to_string(&mut heard)?;
+        Ok(heard)
+    });
+    let heard = heard.join().expect("no panic")?;
+    assert!(
+        heard.contains("uid 65534 may not use the admin socket"),
+        "{heard}"
     );
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::{fs, time::Duration};
 
 use portcullis_tests::{
     feeds::{PATIENCE, await_entries, await_problem, hosts, of_file, shown, standing, with},
+    front::Front,
     ground::Ground,
     run::{Rigged, eventually},
 };
@@ -111,6 +112,28 @@ fn what_empties_or_shrinks_or_grows_too_much_is_held_back_until_it_is_let_in() -
         refused.contains("nothing of \\\"drop\\\" is held back"),
         "{refused}"
     );
+    Ok(())
+}
+
+#[test]
+fn nothing_of_a_removed_feed_comes_back_when_a_change_of_it_was_not_confirmed() -> Rigged<()> {
+    let front = Front::open_secluded()?;
+    let file = front.ground.scratch.write("list.txt", hosts(0, 20))?;
+    let file = file.display().to_string();
+    front
+        .daemon
+        .ask(&["feed", "add", "drop", "--file", &file])?;
+    await_entries(&front, 20)?;
+    front.daemon.ask(&["feed", "pause", "drop"])?;
+    front.ground.scratch.write("list.txt", hosts(5, 15))?;
+    let refresh = ["feed", "refresh", "drop", "--confirm", "1s"];
+    assert_eq!(front.daemon.ask(&refresh)?["removed"], 5);
+    front.daemon.ask(&["feed", "remove", "drop"])?;
+    let waiting = front.daemon.ask(&["confirm", "--list"])?;
+    assert_eq!(waiting["pending"], serde_json::json!([]));
+    std::thread::sleep(Duration::from_secs(2));
+    let listed = front.daemon.ask(&["block", "list", "--list", "drop"])?;
+    assert_eq!(listed["entries"], serde_json::json!([]));
     Ok(())
 }
 

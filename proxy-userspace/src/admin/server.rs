@@ -187,6 +187,8 @@ impl Admin {
                 peer.uid()
             );
             let _ = said.send(Reply::Error { message }).await;
+            // Or the replies below never end.
+            drop(said);
         }
         while let Some(reply) = replies.recv().await {
             let mut line = serde_json::to_vec(&reply)?;

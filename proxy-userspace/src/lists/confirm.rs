@@ -47,6 +47,16 @@ pub(crate) struct PendingReport {
 }
 
 impl Pending {
+    /// Whether it is a change of this list.
+    pub(super) fn is_of(&self, list: &str) -> bool {
+        self.limit.is_none() && self.list == list
+    }
+
+    /// What takes it off the disk.
+    pub(super) fn documents_to_forget(&self) -> [Document; 3] {
+        forgotten(self.id)
+    }
+
     fn report(&self, clock: &Clock) -> PendingReport {
         PendingReport {
             id: self.id,
@@ -132,6 +142,11 @@ impl Lists {
         let after = setting(before);
         let rules = datapath.rules().with(limit, after);
         datapath.set_rules(&rules)?;
+        if confirm.is_none() {
+            // What is set for good stays, whatever an earlier change waited for.
+            let is_of = |pending: &Pending| pending.limit.is_some_and(|(other, _)| other == limit);
+            writer.pending.retain(|pending| !is_of(pending));
+        }
         let id = writer.fresh_id();
         let pending = confirm.map(|within| Pending {
             id,
@@ -176,10 +191,11 @@ impl Lists {
         Ok(confirmed)
     }
 
-    /// Reverts what nobody confirmed in time; returns what, and how many entries are as before.
+    /// Reverts what nobody confirmed in time; returns what, and how many entries are as before, and
+    /// why others couldn't be reverted: those are tried again.
     ///
     /// Entries that were changed again since are left as they are.
-    pub(crate) fn revert_due(&self) -> Result<Vec<(PendingReport, usize)>, ListError> {
+    pub(crate) fn revert_due(&self) -> (Vec<(PendingReport, usize)>, Option<ListError>) {
         let clock = Clock::now();
         let mut writer = self.writer();
         let due: Vec<Pending> = writer
@@ -188,27 +204,34 @@ impl Lists {
             .filter(|pending| pending.reverts.left_ms(&clock) == 0)
             .cloned()
             .collect();
-        let mut reverted = Vec::new();
+        let (mut reverted, mut failed) = (Vec::new(), None);
         // The last first: an earlier change may lie under a later one.
         for pending in due.iter().rev() {
-            if let Some((limit, before)) = pending.limit {
-                if let Some(datapath) = writer.datapath.as_mut() {
-                    let rules = datapath.rules().with(limit, before);
-                    datapath.set_rules(&rules)?;
+            match self.revert(&mut writer, pending) {
+                Ok(entries) => {
+                    writer.pending.retain(|other| other.id != pending.id);
+                    reverted.push((pending.report(&clock), entries));
                 }
-                writer.pending.retain(|other| other.id != pending.id);
-                reverted.push((pending.report(&clock), 0));
-                continue;
+                Err(error) => failed = Some(error),
             }
-            let list = writer.names.find_or_add(&pending.list, pending.trusted)?;
-            let edits = self.reversal(&mut writer, list, pending)?;
-            let mut beside = Beside::default();
-            beside.batch.documents.extend(forgotten(pending.id));
-            self.carry_out(&mut writer, list, &edits, beside)?;
-            writer.pending.retain(|other| other.id != pending.id);
-            reverted.push((pending.report(&clock), edits.len()));
         }
-        Ok(reverted)
+        (reverted, failed)
+    }
+
+    fn revert(&self, writer: &mut Writer, pending: &Pending) -> Result<usize, ListError> {
+        if let Some((limit, before)) = pending.limit {
+            if let Some(datapath) = writer.datapath.as_mut() {
+                let rules = datapath.rules().with(limit, before);
+                datapath.set_rules(&rules)?;
+            }
+            return Ok(0);
+        }
+        let list = writer.names.find_or_add(&pending.list, pending.trusted)?;
+        let edits = self.reversal(writer, list, pending)?;
+        let mut beside = Beside::default();
+        beside.batch.documents.extend(forgotten(pending.id));
+        self.carry_out(writer, list, &edits, beside)?;
+        Ok(edits.len())
     }
 
     fn reversal(

@@ -148,7 +148,12 @@ impl Lists {
                 .collect()
         };
         beside.lines = Some(Lines::default());
+        // Nothing of it comes back because nobody confirmed a change.
+        let waiting = writer.pending.iter().filter(|it| it.is_of(name));
+        let forgotten = waiting.flat_map(|it| it.documents_to_forget());
+        beside.batch.documents.extend(forgotten);
         self.carry_out(&mut writer, list, &edits, beside)?;
+        writer.pending.retain(|it| !it.is_of(name));
         writer.names.own(list, Owner::Operator);
         writer.names.set_mode(list, Mode::Enforce);
         Ok(Outcome::of(&edits, 0))

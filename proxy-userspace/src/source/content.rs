@@ -41,6 +41,10 @@ pub(crate) enum RefreshError {
     NoThread(io::Error),
     #[error("reading it was cut off")]
     CutOff,
+    #[error("the feed was removed meanwhile; nothing was changed")]
+    Removed,
+    #[error("what was held back isn't stored any more; nothing was changed: refresh the feed")]
+    HeldIsGone,
 }
 
 fn told(bad: &[BadLine]) -> String {

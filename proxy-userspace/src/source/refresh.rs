@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use gateway::Validators;
+use tokio::task;
 
 use super::{
     Feeds, Kept,
@@ -61,6 +62,9 @@ impl Feeds {
     ) -> Result<Refreshed, RefreshError> {
         // One refresh of a feed at a time.
         let _turn = kept.turn.lock().await;
+        if kept.is_gone() {
+            return Err(RefreshError::Removed);
+        }
         let known = kept.known();
         let obtained = match input {
             Some(bytes) => Ok(Obtained::Content {
@@ -85,7 +89,8 @@ impl Feeds {
         if let Err(error) = &done
             && !manner.dry_run
         {
-            self.failed(kept, error);
+            // Waits for the lists and for the disk.
+            task::block_in_place(|| self.failed(kept, error));
         }
         done
     }
@@ -97,6 +102,9 @@ impl Feeds {
         manner: Manner,
     ) -> Result<Option<Outcome>, RefreshError> {
         let _turn = kept.turn.lock().await;
+        if kept.is_gone() {
+            return Err(RefreshError::Removed);
+        }
         let Some(held) = kept.record().held.clone() else {
             return Ok(None);
         };
@@ -104,7 +112,7 @@ impl Feeds {
         let done = bulk::spawn(move || {
             let stored = feeds.lists.stored_one(HELD, kept.feed.name())?;
             let content = Content {
-                bytes: stored.unwrap_or_default(),
+                bytes: stored.ok_or(RefreshError::HeldIsGone)?,
                 identity: held.content,
             };
             feeds.put(&kept, content, &manner)

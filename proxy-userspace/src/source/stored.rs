@@ -68,6 +68,17 @@ impl Known {
         Ok(all)
     }
 
+    /// Names of feeds of run time whose lists only watch, also of those that can't be kept current: their
+    /// entries must not begin to drop.
+    pub(crate) fn watching(state: &State) -> Result<Vec<String>, StateError> {
+        let stored = state.documents(DEFINITION)?.into_iter();
+        let watching = stored.filter(|(_, value)| {
+            let definition: Result<Definition, _> = serde_json::from_slice(value);
+            definition.is_ok_and(|it| it.mode.as_deref() == Some("monitor"))
+        });
+        Ok(watching.map(|(name, _)| name).collect())
+    }
+
     /// Its name, and whether it holds trusted prefixes.
     pub(crate) fn list(&self) -> (String, bool) {
         (self.feed.name().to_owned(), self.feed.definition.trusted)

@@ -12,10 +12,13 @@ use aya::programs::{
     links::{FdLink, PinnedLink},
     xdp::XdpLink,
 };
-use rustix::net::{
-    AddressFamily, SocketType,
-    netdevice::{index_to_name, name_to_index},
-    socket,
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, SocketType,
+        netdevice::{index_to_name, name_to_index},
+        socket,
+    },
 };
 
 use crate::{
@@ -268,6 +271,14 @@ pub(crate) fn index_of(interface: &str) -> Result<u32, DatapathError> {
         name: interface.to_owned(),
         existing: interface_names(),
     })
+}
+
+/// Whether there is no interface of this index any more. When the system can't tell, such as for want
+/// of a file descriptor, it isn't: its program must stay. A renamed one isn't either.
+pub(crate) fn is_gone(ifindex: u32) -> bool {
+    let name = socket(AddressFamily::INET, SocketType::DGRAM, None)
+        .map(|socket| index_to_name(socket, ifindex));
+    matches!(name, Ok(Err(Errno::NODEV | Errno::NXIO)))
 }
 
 /// The name of an interface of this network namespace; its index where it is gone.

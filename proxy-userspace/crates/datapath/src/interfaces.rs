@@ -59,17 +59,24 @@ impl Datapath {
     /// # Errors
     /// [`DatapathError::Pin`] when its pin can't be removed.
     pub fn release(&mut self, interface: &str) -> Result<bool, DatapathError> {
+        // The name becomes a path: it must be one of ours, letter by letter.
+        let is_guarded = self
+            .attachments()
+            .iter()
+            .any(|it| it.interface == interface);
+        if !is_guarded && !self.absent.contains_key(interface) {
+            return Ok(false);
+        }
         let pin = self.pins().link(interface);
         let held = held_by(&pin);
         remove_pin(&pin)?;
         if let Some(program_id) = held {
             await_release(interface, program_id);
         }
-        let was_absent = self.absent.remove(interface).is_some();
-        let before = self.attachments().len();
+        self.absent.remove(interface);
         self.attachments_mut()
             .retain(|it| it.interface != interface);
-        Ok(was_absent || self.attachments().len() < before)
+        Ok(true)
     }
 
     /// Guards an interface as soon as there is one of this name.
@@ -93,7 +100,7 @@ impl Datapath {
         let gone: Vec<String> = self
             .attachments()
             .iter()
-            .filter(|it| attach::index_of(&it.interface).ok() != Some(it.ifindex))
+            .filter(|it| attach::is_gone(it.ifindex))
             .map(|it| it.interface.clone())
             .collect();
         for interface in gone {

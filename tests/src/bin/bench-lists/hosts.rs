@@ -1,6 +1,6 @@
 //! Random hosts, the same in every run, and files of them.
 
-use std::{fmt::Write as _, net::Ipv4Addr, ops::Range};
+use std::{fmt::Write as _, fs::File, net::Ipv4Addr, ops::Range};
 
 use portcullis_tests::{run::Rigged, scratch::Scratch};
 
@@ -23,7 +23,10 @@ pub(crate) fn file(scratch: &Scratch, name: &str, numbers: Range<u32>) -> Rigged
         // Writing to a string can't fail.
         let _ = writeln!(text, "{}", host(number));
     }
-    Ok(scratch.write(name, text)?.display().to_string())
+    let path = scratch.write(name, text)?;
+    // Or the system writes it out while something is measured.
+    File::open(&path)?.sync_all()?;
+    Ok(path.display().to_string())
 }
 
 #[cfg(test)]
