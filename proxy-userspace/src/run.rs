@@ -96,13 +96,9 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }
     // The state's lock comes first: a second daemon must not touch what the first one holds.
     let (state, found, set_aside) = State::open(&config.state_directory)?;
-    let feeds = Known::all(config.feeds, &state)?;
+    let (feeds, unproven) = Known::all(config.feeds, &state)?;
     let watching = feeds.iter().filter(|feed| feed.only_watches());
     let watching = watching.map(|feed| feed.list().0);
-    let unproven = Known::watching(&state)?
-        .into_iter()
-        .filter(|name| feeds.iter().all(|feed| feed.list().0 != *name));
-    let watching = watching.chain(unproven);
     let configured = Configured {
         trusted: &config.trusted,
         blocked: &config.blocked,
@@ -111,6 +107,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
             .monitored
             .into_iter()
             .chain(watching)
+            .chain(unproven)
             .collect::<Vec<_>>(),
         feeds: feeds.iter().map(Known::list).collect(),
     };

@@ -29,8 +29,13 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// The feeds of the configuration, and those of the state that aren't there.
-    pub(crate) fn all(configured: Vec<Feed>, state: &State) -> Result<Vec<Self>, StateError> {
+    /// The feeds of the configuration, and those of the state that aren't there. Beside them the names
+    /// of those that can't be kept current and whose lists only watch: they must not begin to drop.
+    pub(crate) fn all(
+        configured: Vec<Feed>,
+        state: &State,
+    ) -> Result<(Vec<Self>, Vec<String>), StateError> {
+        let mut watching = Vec::new();
         let mut all: Vec<Self> = configured
             .into_iter()
             .map(|feed| Self {
@@ -47,6 +52,9 @@ impl Known {
                 continue;
             }
             let definition: Result<Definition, _> = serde_json::from_slice(&value);
+            let only_watches = definition
+                .as_ref()
+                .is_ok_and(|it| it.mode.as_deref() == Some("monitor"));
             let proven = definition
                 .map_err(|error| error.to_string())
                 .and_then(|definition| {
@@ -62,21 +70,11 @@ impl Known {
                 }),
                 Err(why) => {
                     tracing::error!(feed = name, "NOT KEPT CURRENT: {why}; its entries stay");
+                    watching.extend(only_watches.then_some(name));
                 }
             }
         }
-        Ok(all)
-    }
-
-    /// Names of feeds of run time whose lists only watch, also of those that can't be kept current: their
-    /// entries must not begin to drop.
-    pub(crate) fn watching(state: &State) -> Result<Vec<String>, StateError> {
-        let stored = state.documents(DEFINITION)?.into_iter();
-        let watching = stored.filter(|(_, value)| {
-            let definition: Result<Definition, _> = serde_json::from_slice(value);
-            definition.is_ok_and(|it| it.mode.as_deref() == Some("monitor"))
-        });
-        Ok(watching.map(|(name, _)| name).collect())
+        Ok((all, watching))
     }
 
     /// Its name, and whether it holds trusted prefixes.
