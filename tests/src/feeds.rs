@@ -1,6 +1,6 @@
 //! Lists with a source, as tests configure and watch them.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use serde_json::Value;
 
@@ -41,9 +41,17 @@ pub fn of_url(ground: &Ground, url: &str, more: &str) -> String {
 
 /// So many hosts, a line each.
 pub fn hosts(first: u32, count: u32) -> String {
-    let begin = u32::from_be_bytes([198, 51, 100, 0]);
-    (0..count)
-        .map(|n| format!("{}\n", std::net::Ipv4Addr::from(begin + first + n)))
+    from(Ipv4Addr::new(198, 51, 100, 0), first, count)
+}
+
+/// So many hosts of 100.64.0.0/10, a line each: room for four million, none of them a lifeline.
+pub fn many_hosts(first: u32, count: u32) -> String {
+    from(Ipv4Addr::new(100, 64, 0, 0), first, count)
+}
+
+fn from(begin: Ipv4Addr, first: u32, count: u32) -> String {
+    (first..first + count)
+        .map(|n| format!("{}\n", Ipv4Addr::from_bits(begin.to_bits() + n)))
         .collect()
 }
 

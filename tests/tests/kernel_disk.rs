@@ -10,6 +10,7 @@ use std::{
 
 use portcullis_tests::{
     daemon::Daemon,
+    feeds::many_hosts,
     held,
     privilege::kernel_or_skip,
     run::succeed,
@@ -48,17 +49,7 @@ impl Drop for SmallDisk {
 }
 
 fn list_of(scene: &Scene, hosts: u32) -> String {
-    let lines: Vec<String> = (0..hosts)
-        .map(|host| {
-            format!(
-                "100.{}.{}.{}",
-                64 + (host >> 16),
-                host >> 8 & 255,
-                host & 255
-            )
-        })
-        .collect();
-    let path = scene.scratch.write("hosts.txt", lines.join("\n"));
+    let path = scene.scratch.write("hosts.txt", many_hosts(0, hosts));
     path.expect("a list").display().to_string()
 }
 

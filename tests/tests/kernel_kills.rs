@@ -10,6 +10,7 @@ use std::{
 
 use portcullis_tests::{
     daemon::Daemon,
+    feeds::many_hosts,
     held,
     privilege::kernel_or_skip,
     run::{eventually, output},
@@ -110,8 +111,8 @@ impl Change {
                 words(&["block", "add", &prefix(*number), "--confirm", "200ms"])
             }
             Self::Import(first, count) => {
-                let list: Vec<String> = (*first..first + count).map(prefix).collect();
-                let file = scene.scratch.write("list.txt", list.join("\n"));
+                let list = many_hosts(*first, *count);
+                let file = scene.scratch.write("list.txt", list);
                 let file = file.expect("a list").display().to_string();
                 // The same list as bans, so that a removal finds both.
                 words(&["block", "import", &file, "--list", "manual"])

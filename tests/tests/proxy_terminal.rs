@@ -4,6 +4,7 @@ use std::process::Command;
 
 use portcullis_tests::{
     daemon::portcullis,
+    feeds::many_hosts,
     front::Front,
     run::{Rigged, output},
 };
@@ -17,18 +18,8 @@ const HOSTS: u32 = 400_000;
 #[test]
 fn a_long_import_tells_what_it_is_at_on_a_terminal_and_nothing_in_a_pipe() -> Rigged<()> {
     let front = Front::open()?;
-    let hosts: Vec<String> = (0..HOSTS)
-        .map(|host| {
-            format!(
-                "100.{}.{}.{}",
-                64 + (host >> 16),
-                host >> 8 & 255,
-                host & 255
-            )
-        })
-        .collect();
     let scratch = &front.ground.scratch;
-    let file = scratch.write("hosts.txt", hosts.join("\n"))?;
+    let file = scratch.write("hosts.txt", many_hosts(0, HOSTS))?;
     let socket = scratch.join("admin.sock");
     let import = |list: &str| {
         let mut command = Command::new(portcullis());
