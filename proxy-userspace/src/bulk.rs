@@ -8,17 +8,18 @@ use tokio::sync::oneshot;
 /// Steps on the scheduler's scale (sched(7)): a tenth of the weight of a thread that serves.
 const NICENESS: i32 = 10;
 
-/// How long it may go on when one that serves wakes up. By itself the scheduler lets it finish its
-/// slice, about 3 ms, which is then what a request waits (EEVDF's RUN_TO_PARITY); 0.1 ms is the least
-/// that may be asked (`sched_setattr(2)`, Linux 6.12; before that it is ignored).
-const SLICE_NS: u64 = 100_000;
+/// The slice it asks for (`sched_setattr(2)`, Linux 6.12; before that it is ignored): a little longer
+/// than any default, which is at most 2.8 ms. A thread that wakes with a shorter slice takes the core at
+/// once (EEVDF's PREEMPT_SHORT), and would wait for the next tick, up to 4 ms, if it weren't the shorter.
+const SLICE_NS: u64 = 3_000_000;
 
-/// Puts this thread, or a process of one thread, behind those that serve requests. It keeps its tenth
-/// on a host that is busy, so that a list still gets in under a flood; idle priority would starve it.
+/// Puts this thread, or a process of one thread, behind those that serve requests: it never takes a
+/// core from them (`SCHED_BATCH`). It keeps its tenth on a host that is busy, so that a list still gets
+/// in under a flood; idle priority would starve it.
 pub(crate) fn yield_to_requests() {
     let wish = libc::sched_attr {
         size: size_of::<libc::sched_attr>() as u32,
-        sched_policy: libc::SCHED_OTHER as u32,
+        sched_policy: libc::SCHED_BATCH as u32,
         sched_flags: 0,
         sched_nice: NICENESS,
         sched_priority: 0,
@@ -48,4 +49,15 @@ pub(crate) fn spawn<T: Send + 'static>(
             let _ = done.send(work());
         })?;
     Ok(told)
+}
+
+/// Does some work on such a thread and waits for it, with a task and not with a thread of the runtime.
+///
+/// # Errors
+/// When the system gives no thread, or the work panicked.
+pub(crate) async fn run<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let told = spawn(work)?;
+    told.await.map_err(io::Error::other)
 }

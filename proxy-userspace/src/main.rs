@@ -12,7 +12,7 @@
 //! run           the daemon: composition, start, stop
 //! guard         its kernel side
 //! watch         the daemon's standing jobs
-//! bulk          long work behind requests
+//! bulk, memory  long work behind requests, and what it allocates
 //! progress      what long work is at, on a terminal
 //! block, feeds, interfaces, transfer  what the commands about lists ask; files
 //! trail         telling the audit trail
@@ -30,6 +30,7 @@ mod guard;
 mod interfaces;
 mod lifeline;
 mod lists;
+mod memory;
 mod progress;
 mod render;
 mod run;

@@ -25,6 +25,7 @@ use crate::{
     guard::{self, GuardError},
     lifeline::Lifelines,
     lists::{Configured, ListError, Lists},
+    memory::keep_large_blocks_apart,
     source::{Feeds, Known},
     state::{State, StateError},
     trail::note,
@@ -64,6 +65,7 @@ pub(crate) enum RunError {
 /// Runs until SIGTERM or SIGINT. The kernel side stays attached after that: `portcullis detach`
 /// takes it off.
 pub(crate) fn run(config_path: &Path) -> Result<(), RunError> {
+    keep_large_blocks_apart();
     let filter = EnvFilter::try_from_env("PORTCULLIS_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
         .with_writer(io::stderr)

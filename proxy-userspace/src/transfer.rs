@@ -1,14 +1,7 @@
 //! Lists from files to the daemon, and from the daemon to files. Files are read here, so that
 //! what others wrote is parsed by a command and not by the daemon.
 
-use std::{
-    error::Error,
-    fs,
-    io::{self, Read as _},
-    path::Path,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{borrow::Cow, error::Error, fs, io, path::Path, process::ExitCode, time::Duration};
 
 use serde_json::json;
 
@@ -23,6 +16,9 @@ use crate::{
     progress::Progress,
     render, show,
 };
+
+/// Bytes of a file that are read at once.
+const PIECE: usize = 64 * 1024;
 
 /// Reads a file and puts what it holds on a list, or says what would come of that.
 pub(crate) fn import(
@@ -182,16 +178,35 @@ fn reports(bad: Vec<BadLine>) -> Vec<BadLineReport> {
 
 /// The text of a file, unpacked; no more of it than the daemon could be told.
 pub(crate) fn read_text(file: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    let most = LONGEST_LINE + 1;
     let read = if file == Path::new("-") {
-        io::stdin().take(most).read_to_end(&mut bytes)
+        read_in_pieces(io::stdin())
     } else {
-        fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes))
+        fs::File::open(file).and_then(read_in_pieces)
     };
-    read.map_err(|error| format!("can't read {}: {error}", file.display()))?;
-    let text = unpack(&bytes, LONGEST_LINE)
+    let bytes = read.map_err(|error| format!("can't read {}: {error}", file.display()))?;
+    let unpacked = match unpack(&bytes, LONGEST_LINE)
         .map_err(|error| format!("{} {error}", file.display()))?
-        .into_owned();
-    String::from_utf8(text).map_err(|error| format!("{} is no text: {error}", file.display()))
+    {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(unpacked) => Some(unpacked),
+    };
+    String::from_utf8(unpacked.unwrap_or(bytes))
+        .map_err(|error| format!("{} is no text: {error}", file.display()))
+}
+
+/// At most what the daemon could be told and one byte. In pieces: a call that reads megabytes keeps
+/// its core for milliseconds on a kernel that doesn't preempt itself.
+fn read_in_pieces(mut file: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        let left = LONGEST_LINE + 1 - bytes.len() as u64;
+        let room = PIECE.min(usize::try_from(left).unwrap_or(PIECE));
+        match file.read(&mut piece[..room]) {
+            Ok(0) => return Ok(bytes),
+            Ok(length) => bytes.extend_from_slice(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! The daemon's standing jobs: keys kept current, bans taken off, counters and samples recorded.
+//! The daemon's standing jobs: keys kept current, bans taken off, counters and samples recorded. What
+//! takes locks is long work: it waits for a large change, and would then run before requests.
 
 use std::{
     collections::HashMap,
@@ -17,6 +18,7 @@ use rustix::{
 use tokio::time;
 
 use crate::{
+    bulk,
     config::IssuerConfig,
     drops::{Drops, Sample},
     guard::tell_attachment,
@@ -70,7 +72,7 @@ pub(crate) async fn expire(lists: Arc<Lists>, journal: Arc<Journal>) {
     loop {
         time::sleep(EXPIRY_INTERVAL).await;
         let lists = Arc::clone(&lists);
-        let ended = tokio::task::spawn_blocking(move || lists.expire()).await;
+        let ended = bulk::run(move || lists.expire()).await;
         let Ok(ended) = ended else { continue };
         match ended {
             Ok(ended) => {
@@ -101,7 +103,7 @@ pub(crate) async fn revert(lists: Arc<Lists>, feeds: Arc<Feeds>, journal: Arc<Jo
     loop {
         time::sleep(REVERT_INTERVAL).await;
         let (lists, feeds) = (Arc::clone(&lists), Arc::clone(&feeds));
-        let reverted = tokio::task::spawn_blocking(move || {
+        let reverted = bulk::run(move || {
             let (reverted, failed) = lists.revert_due();
             for (change, _) in &reverted {
                 feeds.reverted(&change.list);
@@ -135,7 +137,7 @@ pub(crate) async fn protect(lifelines: Arc<Lifelines>, lists: Arc<Lists>, journa
         if is_old {
             resolved = Instant::now();
         }
-        let protected = tokio::task::spawn_blocking(move || {
+        let protected = bulk::run(move || {
             if is_old {
                 lifelines.resolve_again();
             }
@@ -160,8 +162,7 @@ pub(crate) async fn attend(lists: Arc<Lists>, journal: Arc<Journal>) {
     loop {
         time::sleep(ATTEND_INTERVAL).await;
         let lists = Arc::clone(&lists);
-        let attended =
-            tokio::task::spawn_blocking(move || lists.with_kernel(datapath::Datapath::attend));
+        let attended = bulk::run(move || lists.with_kernel(datapath::Datapath::attend));
         for event in attended.await.ok().flatten().into_iter().flatten() {
             match event {
                 InterfaceEvent::Gone(interface) => {
@@ -224,7 +225,7 @@ impl Counting {
             // A change to the lists may have the kernel side for a second: requests on this thread
             // would wait with us.
             let counting = Arc::clone(&self);
-            let recorded = tokio::task::spawn_blocking(move || counting.record()).await;
+            let recorded = bulk::run(move || counting.record()).await;
             if recorded.is_err() {
                 tracing::error!("counters could not be recorded");
             }

@@ -3,6 +3,7 @@
 //! ```text
 //! protocol  requests and replies, one JSON line each
 //! server    the daemon's end; peers are known by their credentials
+//! long      requests of megabytes, apart from those that are served
 //! lists     entries of lists, changed and shown
 //! feeds     lists with a source
 //! why       all that bears on an address
@@ -17,6 +18,7 @@ mod feeds;
 mod interfaces;
 mod limits;
 mod lists;
+mod long;
 mod protocol;
 mod server;
 mod trace;

@@ -11,16 +11,18 @@ use std::{
 use audit::Journal;
 use ipnet::IpNet;
 use tokio::{
-    io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{
+        AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
+        BufReader,
+    },
     net::{UnixListener, UnixStream, unix::UCred},
-    runtime::Handle,
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time,
 };
 
 use super::{
     LONGEST_LINE, ListSize, ReasonStatus, Reply, Request, Status, bounded,
-    interfaces::InterfaceError, mode_name,
+    interfaces::InterfaceError, long::LongRequest, mode_name,
 };
 use crate::{
     bulk,
@@ -127,6 +129,13 @@ async fn part_of_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Ve
     Ok(line)
 }
 
+/// Says a reply to a peer that takes it.
+async fn told_in_time(peer: &mut (impl AsyncWrite + Unpin), reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    time::timeout(SLOWEST, peer.write_all(&line)).await?
+}
+
 impl Admin {
     /// Serves until the task is dropped.
     pub(crate) async fn serve(self: Arc<Self>, listener: UnixListener) {
@@ -148,56 +157,42 @@ impl Admin {
         }
     }
 
-    async fn welcome(self: Arc<Self>, stream: UnixStream) -> io::Result<()> {
+    async fn welcome(self: Arc<Self>, mut stream: UnixStream) -> io::Result<()> {
         let peer = stream.peer_cred()?;
-        let (reader, mut writer) = stream.into_split();
-        let (said, mut replies) = mpsc::channel(PAGES_AHEAD);
-        let (mut told, mut rest) = (None, None);
-        if peer.uid() == 0 || self.allowed_uids.contains(&peer.uid()) {
-            let mut reader = BufReader::with_capacity(AT_ONCE, reader.take(LONGEST_LINE));
-            let line = time::timeout(SILENCE, part_of_line(&mut reader)).await??;
-            let admin = Arc::clone(&self);
-            let work = move |line: Vec<u8>| {
-                let request = serde_json::from_slice(&line);
-                drop(line);
-                admin.answer(request, &peer, &|reply| said.blocking_send(reply).is_ok())
-            };
-            // Lists take locks and sync the disk, and a large one takes long to read and to parse:
-            // nothing for a thread that serves requests.
-            if line.len() == BULK && line.last() != Some(&b'\n') {
-                let runtime = Handle::current();
-                told = Some(bulk::spawn(move || {
-                    let mut line = line;
-                    let rest = reader.read_until(b'\n', &mut line);
-                    match runtime.block_on(async { time::timeout(SLOWEST, rest).await }) {
-                        Ok(Ok(_)) => work(line),
-                        // Whoever stops halfway through a request gets no answer.
-                        Ok(Err(_)) | Err(_) => None,
-                    }
-                })?);
-            } else {
-                let (done, receiver) = oneshot::channel();
-                tokio::task::spawn_blocking(move || done.send(work(line)));
-                told = Some(receiver);
-                rest = Some(reader);
-            }
-        } else {
+        if peer.uid() != 0 && !self.allowed_uids.contains(&peer.uid()) {
             let message = format!(
                 "uid {} may not use the admin socket; run this as root, or list the uid in admin.allowed_uids",
                 peer.uid()
             );
-            let _ = said.send(Reply::Error { message }).await;
-            // Or the replies below never end.
-            drop(said);
+            return told_in_time(&mut stream, &Reply::Error { message }).await;
         }
+        let (reader, mut writer) = stream.into_split();
+        let mut reader = BufReader::with_capacity(AT_ONCE, reader.take(LONGEST_LINE));
+        let line = time::timeout(SILENCE, part_of_line(&mut reader)).await??;
+        // Lists take locks and sync the disk, and a large one takes long to read and to parse: nothing
+        // for a thread that serves requests.
+        if line.len() == BULK && line.last() != Some(&b'\n') {
+            let mut long = LongRequest::take(reader, writer, line, SLOWEST)?;
+            // The thread says what came of it.
+            drop(bulk::spawn(move || {
+                // Whoever stops halfway through a request gets no answer.
+                let Ok(line) = long.read() else { return };
+                let request = serde_json::from_slice(&line);
+                drop(line);
+                self.answer(request, &peer, &|reply| long.say(&reply));
+            })?);
+            return Ok(());
+        }
+        let (said, mut replies) = mpsc::channel(PAGES_AHEAD);
+        let admin = Arc::clone(&self);
+        let told = tokio::task::spawn_blocking(move || {
+            let request = serde_json::from_slice(&line);
+            admin.answer(request, &peer, &|reply| said.blocking_send(reply).is_ok())
+        });
         while let Some(reply) = replies.recv().await {
-            let mut line = serde_json::to_vec(&reply)?;
-            line.push(b'\n');
-            time::timeout(SLOWEST, writer.write_all(&line)).await??;
+            told_in_time(&mut writer, &reply).await?;
         }
-        if let (Some(told), Some(reader)) = (told, rest)
-            && let Ok(Some((target, length))) = told.await
-        {
+        if let Ok(Some((target, length))) = told.await {
             return self.trace(target, length, peer, reader, writer).await;
         }
         Ok(())

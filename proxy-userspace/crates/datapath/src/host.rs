@@ -73,17 +73,6 @@ fn parse_release(release: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// Gives memory that lists no longer need back to the system. glibc keeps what was freed piece by
-/// piece, and a million entries are freed so.
-pub fn return_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim(3) may be called at any time; it only looks at free memory.
-    #[expect(unsafe_code, reason = "no crate wraps malloc_trim")]
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 /// Nanoseconds of `CLOCK_BOOTTIME`, the clock in which bans end.
 pub fn boot_ns() -> u64 {
     let now = clock_gettime(ClockId::Boottime);

@@ -55,7 +55,7 @@ pub use counters::{Drop, PinnedCounters, ReasonCount, Samples};
 pub use driver::Obstacle;
 pub use error::DatapathError;
 pub use heartbeat::Heartbeat;
-pub use host::{Host, boot_ns, return_memory};
+pub use host::{Host, boot_ns};
 pub use interfaces::{InterfaceEvent, can_guard};
 pub use netlink::{default_gateways, local_addresses};
 pub use object::{embedded_object, is_stub};

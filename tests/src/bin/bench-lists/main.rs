@@ -63,7 +63,7 @@ impl Scale {
     const FULL: Self = Self {
         entries: 1_000_000,
         asked: 300,
-        turns: 6,
+        turns: 10,
         fresh: 50_000,
     };
     const QUICK: Self = Self {
