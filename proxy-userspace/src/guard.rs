@@ -1,7 +1,7 @@
 //! The kernel side as the daemon starts it: on which interfaces, told to the log and the trail, and
 //! what it still knows when the state is lost.
 
-use std::{io, time::Duration};
+use std::{convert::Infallible, io, sync::mpsc, time::Duration};
 
 use audit::Journal;
 use datapath::{
@@ -14,6 +14,7 @@ use crate::{
     lists::{ALLOW, ListError, Lists, RECOVERED, Recovered},
     state::SetAside,
     trail::note,
+    watch,
 };
 
 /// Why the kernel side could not be started.
@@ -152,6 +153,26 @@ pub(crate) fn tell_attachment(attachment: &Attachment, journal: &Journal) {
 pub(crate) fn heartbeat(datapath: &mut Datapath) -> Option<(Heartbeat, Duration)> {
     let after = datapath.rules().fail_open_after?;
     Some((datapath.take_heartbeat()?, after))
+}
+
+/// Gives signs of life to what an earlier run left attached, until what this returns is dropped.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(crate) fn beat_for_an_earlier_run(
+    kernel: &KernelConfig,
+) -> io::Result<Option<mpsc::Sender<Infallible>>> {
+    let Some(after) = kernel.rules.fail_open_after else {
+        return Ok(None);
+    };
+    match Heartbeat::pinned(&kernel.pins) {
+        Ok(Some(heartbeat)) => watch::beat(heartbeat, after).map(Some),
+        Ok(None) => Ok(None),
+        Err(error) => {
+            tracing::warn!(%error, "no sign of life before the start is done");
+            Ok(None)
+        }
+    }
 }
 
 /// Tells of a state that was damaged, and puts back what the kernel still knows of it.

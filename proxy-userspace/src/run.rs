@@ -98,6 +98,11 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }
     // The state's lock comes first: a second daemon must not touch what the first one holds.
     let (state, found, set_aside) = State::open(&config.state_directory)?;
+    // Before lists are read, which may take longer than the kernel waits.
+    let earlier_life = match &config.kernel {
+        Some(kernel) => guard::beat_for_an_earlier_run(kernel).map_err(no_thread)?,
+        None => None,
+    };
     let (feeds, unproven) = Known::all(config.feeds, &state)?;
     let watching = feeds.iter().filter(|feed| feed.only_watches());
     let watching = watching.map(|feed| feed.list().0);
@@ -137,15 +142,12 @@ async fn serve(config: Config) -> Result<(), RunError> {
     // leaves no program behind.
     let without_kernel = guard::start(config.kernel, &added, &lists, &journal)?;
     // Before anything that may take long, such as fetching keys.
-    if let Some((heartbeat, after)) = lists.with_kernel(guard::heartbeat).flatten() {
-        std::thread::Builder::new()
-            .name("heartbeat".to_owned())
-            .spawn(move || standing_jobs::beat(heartbeat, after))
-            .map_err(|source| RunError::System {
-                what: "a thread",
-                source,
-            })?;
-    }
+    let heartbeat = lists.with_kernel(guard::heartbeat).flatten();
+    let _alive = heartbeat
+        .map(|(heartbeat, after)| standing_jobs::beat(heartbeat, after))
+        .transpose()
+        .map_err(no_thread)?;
+    drop(earlier_life);
 
     let (stop, draining) = watch::channel(false);
     let gateway = Gateway::new(
@@ -221,10 +223,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         std::thread::Builder::new()
             .name("drop-samples".to_owned())
             .spawn(move || standing_jobs::sample(samples, &lists, &drops, &journal))
-            .map_err(|source| RunError::System {
-                what: "a thread",
-                source,
-            })?;
+            .map_err(no_thread)?;
     }
     for listener in listeners {
         tokio::spawn(listener.serve(Arc::clone(&gateway), draining.clone()));
@@ -271,6 +270,13 @@ async fn serve(config: Config) -> Result<(), RunError> {
         "portcullis stopped; the kernel side goes on dropping"
     );
     Ok(())
+}
+
+fn no_thread(source: io::Error) -> RunError {
+    RunError::System {
+        what: "a thread",
+        source,
+    }
 }
 
 async fn bind_all(configs: Vec<ListenerConfig>) -> Result<Vec<Listener>, RunError> {

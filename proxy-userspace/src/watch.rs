@@ -3,8 +3,14 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
+    io,
     os::fd::AsFd as _,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -187,16 +193,31 @@ pub(crate) async fn attend(lists: Arc<Lists>, journal: Arc<Journal>) {
 }
 
 /// Gives signs of life, on a thread of its own: nothing that the daemon is busy with may hold them up.
-/// Ends only when the kernel can't be told.
-pub(crate) fn beat(mut heartbeat: Heartbeat, fail_open_after: Duration) {
+/// Ends when what this returns is dropped, or when the kernel can't be told.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(crate) fn beat(
+    mut heartbeat: Heartbeat,
+    fail_open_after: Duration,
+) -> io::Result<mpsc::Sender<Infallible>> {
     let interval = (fail_open_after / 4).min(BEAT_INTERVAL);
-    loop {
-        if let Err(error) = heartbeat.beat() {
-            tracing::error!(%error, "NO SIGN OF LIFE CAN BE GIVEN: the kernel will let everything pass");
-            return;
+    let (alive, ended) = mpsc::channel();
+    let give = move || {
+        loop {
+            if let Err(error) = heartbeat.beat() {
+                tracing::error!(%error, "NO SIGN OF LIFE CAN BE GIVEN: the kernel will let everything pass");
+                return;
+            }
+            if let Err(RecvTimeoutError::Disconnected) = ended.recv_timeout(interval) {
+                return;
+            }
         }
-        std::thread::sleep(interval);
-    }
+    };
+    thread::Builder::new()
+        .name("heartbeat".to_owned())
+        .spawn(give)?;
+    Ok(alive)
 }
 
 /// The kernel's counters, recorded as what was added since the record before.

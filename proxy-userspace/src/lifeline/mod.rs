@@ -88,13 +88,15 @@ impl Lifelines {
     /// Takes one more host up, at once.
     pub(crate) fn need(&self, needed: Needed) {
         let addresses = names::resolved(std::slice::from_ref(&needed));
+        let mut all = lock(&self.needed);
         lock(&self.resolved).extend(addresses);
-        lock(&self.needed).push(needed);
+        all.push(needed);
     }
 
     /// Lets the hosts go that are needed for just this.
     pub(crate) fn let_go(&self, what: &str) {
-        lock(&self.needed).retain(|needed| needed.what != what);
+        let mut needed = lock(&self.needed);
+        needed.retain(|needed| needed.what != what);
         lock(&self.resolved).retain(|line| line.what != what);
     }
 
@@ -102,7 +104,10 @@ impl Lifelines {
     /// attacks the resolver must not get them blocked.
     pub(crate) fn resolve_again(&self) {
         let needed = lock(&self.needed).clone();
-        let fresh = names::resolved(&needed);
+        let mut fresh = names::resolved(&needed);
+        // What was let go meanwhile stays so.
+        let needed = lock(&self.needed);
+        fresh.retain(|new| needed.iter().any(|needed| needed.what == new.what));
         let mut resolved = lock(&self.resolved);
         resolved.retain(|old| !fresh.iter().any(|new| new.what == old.what));
         resolved.extend(fresh);

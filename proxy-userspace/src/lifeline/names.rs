@@ -12,6 +12,10 @@ use super::{Lifeline, Needed, lifeline};
 /// How long all names together may take to resolve.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Addresses of one name that are protected. Whoever answers for a name must not get any number of his
+/// own past the lists.
+const MOST: usize = 32;
+
 /// Addresses of hosts; names are resolved on threads of their own, because the system's resolver
 /// has no deadline that one could set.
 pub(super) fn resolved(needed: &[Needed]) -> Vec<Lifeline> {
@@ -35,11 +39,12 @@ pub(super) fn resolved(needed: &[Needed]) -> Vec<Lifeline> {
     for _ in 0..awaited {
         match answers.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok((what, Ok(addresses))) => {
-                found.extend(
-                    addresses
-                        .iter()
-                        .map(|address| lifeline(address.ip(), &what)),
-                );
+                if addresses.len() > MOST {
+                    let there = addresses.len();
+                    tracing::warn!("{what} has {there} addresses; the first {MOST} are protected");
+                }
+                let protected = addresses.iter().take(MOST);
+                found.extend(protected.map(|address| lifeline(address.ip(), &what)));
             }
             Ok((what, Err(error))) => {
                 tracing::warn!(%error, "can't resolve {what}; it isn't protected from blocks");

@@ -12,6 +12,7 @@ use super::{
     ListError, Lists, Outcome, Writer,
     change::{Beside, Edit},
     edit,
+    entry::Owner,
 };
 use crate::state::{Clock, Content, Document, Ending, State, StateError};
 
@@ -19,6 +20,9 @@ use crate::state::{Clock, Content, Document, Ending, State, StateError};
 const WAITING: &str = "waiting";
 const BEFORE: &str = "waiting-before";
 const AFTER: &str = "waiting-after";
+
+/// Documents: lists that follow a source and aren't what it said, since a change of them was reverted.
+pub(crate) const REVERTED: &str = "reverted";
 
 /// A change that waits to be confirmed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -230,6 +234,10 @@ impl Lists {
         let edits = self.reversal(writer, list, pending)?;
         let mut beside = Beside::default();
         beside.batch.documents.extend(forgotten(pending.id));
+        if writer.names.owner(list) == Owner::Feed {
+            let reverted = Document::put(REVERTED, pending.list.clone(), Vec::new());
+            beside.batch.documents.push(reverted);
+        }
         self.carry_out(writer, list, &edits, beside)?;
         Ok(edits.len())
     }

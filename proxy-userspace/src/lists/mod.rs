@@ -53,7 +53,7 @@ use crate::{
 
 pub(crate) use self::{
     ask::{Addition, ListSize, Outcome, Refresh, Removal, Sourced, Widest},
-    confirm::PendingReport,
+    confirm::{PendingReport, REVERTED},
     entry::Entry,
     lines::Lines,
     load::Configured,

@@ -36,7 +36,7 @@ use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{
     lifeline::{Lifelines, Needed},
-    lists::{ListError, Lists, Outcome, Widest},
+    lists::{ListError, Lists, Outcome, REVERTED, Widest},
     state::{Clock, Document},
     trail::note,
 };
@@ -229,11 +229,7 @@ impl Feeds {
     /// Stops asking a feed's source, or begins again.
     pub(crate) fn pause(&self, name: &str, paused: bool) -> Result<FeedReport, FeedsError> {
         let kept = self.find(name)?;
-        let record = Record {
-            paused,
-            ..kept.record().clone()
-        };
-        self.keep(&kept, record, None)?;
+        self.keep(&kept, None, |record| record.paused = paused)?;
         kept.wake.notify_one();
         let step = if paused { "feed_pause" } else { "feed_resume" };
         note(&self.journal, step, name);
@@ -275,7 +271,8 @@ impl Feeds {
         }
         // Whoever refreshes it now is done before its list goes.
         let _turn = self.runtime.block_on(kept.turn.lock());
-        let documents = [DEFINITION, RECORD, HELD].map(|kind| Document::remove(kind, name.into()));
+        let documents =
+            [DEFINITION, RECORD, HELD, REVERTED].map(|kind| Document::remove(kind, name.into()));
         let outcome = self.lists.end_feed(name, documents.into())?;
         self.all().remove(name);
         self.lifelines.let_go(&feed_host(name));
@@ -288,11 +285,7 @@ impl Feeds {
     /// Notes that a list isn't any more what its source said: a change of it was reverted.
     pub(crate) fn reverted(&self, list: &str) {
         let Ok(kept) = self.find(list) else { return };
-        let record = Record {
-            content: None,
-            ..kept.record().clone()
-        };
-        if let Err(error) = self.keep(&kept, record, None) {
+        if let Err(error) = self.keep(&kept, None, |record| record.content = None) {
             tracing::error!(feed = list, %error, "what is known of it can't be kept");
         }
     }

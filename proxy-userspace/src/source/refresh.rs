@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     bulk,
-    lists::{ListError, Outcome, Refresh},
+    lists::{ListError, Outcome, REVERTED, Refresh},
     state::{Clock, Document},
     trail::note,
 };
@@ -157,21 +157,18 @@ impl Feeds {
 
     /// The source says what it said before: what is in force, or what is held back.
     fn same(&self, kept: &Kept, manner: &Manner, is_held: bool) -> Result<Refreshed, RefreshError> {
-        let before = kept.record().clone();
-        let why = before.held.as_ref().filter(|_| is_held).map(|it| &it.why);
-        let refreshed = match why {
-            Some(why) => Refreshed::Held { why: why.clone() },
+        let held = kept.record().held.clone().filter(|_| is_held);
+        let refreshed = match held {
+            Some(Held { why, .. }) => Refreshed::Held { why },
             None => Refreshed::Unchanged,
         };
         if manner.dry_run {
             return Ok(refreshed);
         }
-        let mut after = Record {
-            held: before.held.clone().filter(|_| is_held),
-            ..before
-        };
-        after.heard();
-        self.keep(kept, after, None)?;
+        self.keep(kept, None, |record| {
+            record.held = record.held.take().filter(|_| is_held);
+            record.heard();
+        })?;
         Ok(refreshed)
     }
 
@@ -197,36 +194,32 @@ impl Feeds {
             if !manner.dry_run {
                 let (since_ms, content) = (Clock::now().unix_ms, identity);
                 let entries = after;
-                let (why, of_record) = (why.clone(), kept.record().clone());
+                let held = Held {
+                    content,
+                    why: why.clone(),
+                    since_ms,
+                    entries,
+                };
                 note(&self.journal, "feed_held", &format!("{name}: {why}"));
                 tracing::error!(
                     feed = name,
                     "HELD BACK: {why}; the last good content stays. Look at it with `portcullis feed show {name}`, let it in with `portcullis feed accept {name}`"
                 );
-                let mut after = Record {
-                    held: Some(Held {
-                        content,
-                        why,
-                        since_ms,
-                        entries,
-                    }),
-                    ..of_record
-                };
-                after.heard();
-                self.keep(kept, after, Some(bytes))?;
+                self.keep(kept, Some(bytes), |record| {
+                    record.held = Some(held);
+                    record.heard();
+                })?;
             }
             return Ok(Refreshed::Held { why });
         }
         record.content = Some(identity);
         record.heard();
         record.changed_ms = record.good_ms;
-        let mut documents = vec![record_of(name, &record)];
-        documents.push(Document::remove(HELD, name.to_owned()));
         let refresh = Refresh {
             list: name,
             entries: &entries,
             ttl: feed.ttl,
-            documents,
+            documents: Vec::new(),
             confirm: manner.confirm,
         };
         if manner.dry_run {
@@ -235,7 +228,16 @@ impl Feeds {
         let outcome = {
             // Whoever looks meanwhile sees both as they were, or both as they are then.
             let mut in_force = kept.record();
-            let outcome = self.lists.refresh(refresh)?;
+            // It was read while somebody may have paused the feed.
+            record.paused = in_force.paused;
+            let outcome = self.lists.refresh(Refresh {
+                documents: vec![
+                    record_of(name, &record),
+                    Document::remove(HELD, name.to_owned()),
+                    Document::remove(REVERTED, name.to_owned()),
+                ],
+                ..refresh
+            })?;
             in_force.clone_from(&record);
             outcome
         };
@@ -259,11 +261,7 @@ impl Feeds {
     fn failed(&self, kept: &Kept, error: &RefreshError) {
         let name = kept.feed.name();
         let problem = error.to_string();
-        let mut record = kept.record().clone();
-        record.tried_ms = Some(Clock::now().unix_ms);
-        record.failures = record.failures.saturating_add(1);
-        let is_news = record.problem.as_ref() != Some(&problem);
-        record.problem = Some(problem.clone());
+        let is_news = kept.record().problem.as_ref() != Some(&problem);
         if is_news {
             tracing::error!(
                 feed = name,
@@ -271,20 +269,32 @@ impl Feeds {
             );
             note(&self.journal, "feed_failed", &format!("{name}: {problem}"));
         }
-        if let Err(error) = self.keep(kept, record, None) {
+        let failed = |record: &mut Record| {
+            record.tried_ms = Some(Clock::now().unix_ms);
+            record.failures = record.failures.saturating_add(1);
+            record.problem = Some(problem);
+        };
+        if let Err(error) = self.keep(kept, None, failed) {
             tracing::error!(feed = name, %error, "what is known of it can't be kept");
         }
     }
 
-    /// Keeps a record, and a content that is held back.
+    /// Changes what is known of a feed, and keeps it, with a content that is held back. Of two who do so
+    /// at once, neither undoes what the other did.
     pub(super) fn keep(
         &self,
         kept: &Kept,
-        record: Record,
         held: Option<Vec<u8>>,
+        change: impl FnOnce(&mut Record),
     ) -> Result<(), ListError> {
         let name = kept.feed.name();
+        let mut known = kept.record();
+        let mut record = known.clone();
+        change(&mut record);
         let mut documents = vec![record_of(name, &record)];
+        if record.content.is_none() {
+            documents.push(Document::remove(REVERTED, name.to_owned()));
+        }
         match held {
             Some(bytes) => documents.push(Document::put(HELD, name.to_owned(), bytes)),
             None if record.held.is_none() => {
@@ -293,7 +303,7 @@ impl Feeds {
             None => {}
         }
         self.lists.store(documents)?;
-        *kept.record() = record;
+        *known = record;
         Ok(())
     }
 }

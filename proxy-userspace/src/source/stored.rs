@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     lifeline::Needed,
-    lists::ListError,
+    lists::{ListError, REVERTED},
     state::{Document, State, StateError},
 };
 
@@ -102,6 +102,8 @@ impl Known {
 impl Feeds {
     pub(super) fn take_up(self: &Arc<Self>, known: Vec<Known>) -> Result<(), ListError> {
         let records = self.lists.stored(RECORD)?;
+        // A daemon that was killed between a revert and what it means for the feed.
+        let reverted = self.lists.stored(REVERTED)?;
         let defined: HashSet<String> = self
             .lists
             .stored(DEFINITION)?
@@ -116,6 +118,9 @@ impl Feeds {
                     .inspect_err(|error| tracing::warn!(feed = name, %error, "begun anew"))
                     .unwrap_or_default();
                 kept.forget_if_read_otherwise(&mut record);
+                if reverted.iter().any(|(list, _)| list == name) {
+                    record.content = None;
+                }
                 *kept.record() = record;
             }
             let name = kept.feed.name().to_owned();
@@ -126,7 +131,8 @@ impl Feeds {
             if self.all().contains_key(&name) || defined.contains(&name) {
                 continue;
             }
-            let documents = [RECORD, HELD].map(|kind| Document::remove(kind, name.clone()));
+            let documents =
+                [RECORD, HELD, REVERTED].map(|kind| Document::remove(kind, name.clone()));
             let gone = self.lists.end_feed(&name, documents.into())?;
             tracing::warn!(
                 feed = name,

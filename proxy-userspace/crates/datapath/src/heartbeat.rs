@@ -4,7 +4,10 @@
 use aya::maps::{Array, Map, MapData, MapError};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::error::{DatapathError, While as _};
+use crate::{
+    error::{DatapathError, While as _},
+    pins::Pins,
+};
 
 /// Gives signs of life. It needs nothing that a long change of the lists holds.
 pub struct Heartbeat {
@@ -16,6 +19,23 @@ impl Heartbeat {
         Ok(Self {
             map: map.try_into()?,
         })
+    }
+
+    /// Of what an earlier run left attached; `None` where it left nothing. With it, a start that takes
+    /// long gives signs of life before it has taken over.
+    ///
+    /// # Errors
+    /// [`DatapathError::Kernel`] when what is pinned can't be opened.
+    pub fn pinned(pins: &Pins) -> Result<Option<Self>, DatapathError> {
+        let path = pins.map("HEARTBEAT");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let map = MapData::from_pin(path)
+            .and_then(Map::from_map_data)
+            .and_then(Self::new)
+            .while_trying_to("open the pinned heartbeat")?;
+        Ok(Some(map))
     }
 
     /// Gives one.
