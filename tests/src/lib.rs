@@ -13,6 +13,7 @@
 //! daemon     the real portcullis
 //! ground     what the proxy alone stands on, without the kernel side and without root
 //! front      the proxy on it, with real clients
+//! wire       exact bytes to it
 //! scene      all of that together, with traffic
 //! frames     Ethernet frames, header by header
 //! loaded     the real program, run on one frame after another
@@ -52,4 +53,5 @@ pub mod scene;
 pub mod scratch;
 pub mod traffic;
 pub mod volley;
+pub mod wire;
 pub mod xdp;

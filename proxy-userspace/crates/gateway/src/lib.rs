@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! listener      accept, ask the lists, TLS, HTTP/1.1 or HTTP/2; drain at the end
+//! wire          HTTP/1.1 judged before it is read
 //! pipeline      the story of one request, stage by stage
 //!   authenticate  who is calling: the bearer token, against token, keys
 //!   forward       the permitted request to the upstream, and its answer back
@@ -27,6 +28,7 @@ mod refusal;
 mod tls;
 mod token;
 mod upstream;
+mod wire;
 
 pub use address::{AddressRule, NotPublic};
 pub use authenticate::Issuers;

@@ -15,6 +15,7 @@ use audit::{ConnectionRecord, Event, Verdict};
 use http::Request;
 use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use policy::WireBounds;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -23,7 +24,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::pipeline::{Connection, Gateway, handle};
+use crate::{
+    pipeline::{Connection, Gateway, handle},
+    wire::{Judged, WireState},
+};
 
 /// After the kernel has no more descriptors, wait this long before the next accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -158,48 +162,52 @@ impl Door {
 
     async fn serve(&self, stream: TlsStream<TcpStream>) -> Result<(), hyper::Error> {
         let session = stream.get_ref().1;
+        let http2 = session.alpn_protocol() == Some(b"h2");
+        let wire = (!http2).then(Arc::<WireState>::default);
         let connection = Connection {
             peer: self.peer,
+            wire: wire.clone(),
             tls: session
                 .protocol_version()
                 .and_then(|version| version.as_str())
                 .unwrap_or("unknown"),
         };
-        let http2 = session.alpn_protocol() == Some(b"h2");
+        let connection = Arc::new(connection);
         let (gateway, asked) = (&self.gateway, &self.asked);
         let service = service_fn(move |request: Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
-            let gateway = Arc::clone(gateway);
-            async move { Ok::<_, Infallible>(handle(&gateway, connection, request).await) }
+            let (gateway, connection) = (Arc::clone(gateway), Arc::clone(&connection));
+            async move { Ok::<_, Infallible>(handle(&gateway, &connection, request).await) }
         });
-        let io = TokioIo::new(stream);
-        if http2 {
+        let Some(wire) = wire else {
             let connection = conn::http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(self.limits.max_streams)
                 .max_header_list_size(self.limits.max_header_bytes as u32)
                 .keep_alive_interval(self.limits.header_timeout)
                 .keep_alive_timeout(self.limits.header_timeout)
-                .serve_connection(io, service);
+                .serve_connection(TokioIo::new(stream), service);
             tokio::pin!(connection);
             tokio::select! {
                 ended = connection.as_mut() => return ended,
                 () = self.draining() => connection.as_mut().graceful_shutdown(),
             }
-            connection.await
-        } else {
-            let connection = conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(self.limits.header_timeout)
-                .max_buf_size(self.limits.max_header_bytes)
-                .serve_connection(io, service);
-            tokio::pin!(connection);
-            tokio::select! {
-                ended = connection.as_mut() => return ended,
-                () = self.draining() => connection.as_mut().graceful_shutdown(),
-            }
-            connection.await
+            return connection.await;
+        };
+        let bounds = WireBounds {
+            head_bytes: self.limits.max_header_bytes,
+        };
+        let connection = conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.header_timeout)
+            .max_buf_size(self.limits.max_header_bytes)
+            .serve_connection(TokioIo::new(Judged::new(stream, wire, bounds)), service);
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = self.draining() => connection.as_mut().graceful_shutdown(),
         }
+        connection.await
     }
 
     async fn draining(&self) {

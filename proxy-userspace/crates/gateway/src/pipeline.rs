@@ -7,10 +7,10 @@ use std::{
 
 use audit::Journal;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, request::Parts};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
-use policy::{CanonicalRequest, RouteTable};
+use policy::{CanonicalRequest, RequestFault, RouteTable, WireFault};
 
 use crate::{
     authenticate::{Issuers, authenticate},
@@ -18,6 +18,7 @@ use crate::{
     ledger::{DecisionId, DecisionIds, Ledger},
     refusal::Refusal,
     upstream::Upstreams,
+    wire::WireState,
 };
 
 /// Body of an answer.
@@ -83,16 +84,28 @@ impl Gateway {
 }
 
 /// The connection a request came on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     pub(crate) tls: &'static str,
+    /// Of HTTP/1.1: what was refused before it was read.
+    pub(crate) wire: Option<Arc<WireState>>,
+}
+
+impl Connection {
+    fn refused_head(&self, parts: &Parts) -> Option<WireFault> {
+        self.wire.as_ref()?.refused_head(parts)
+    }
+
+    fn refused_body(&self) -> Option<WireFault> {
+        self.wire.as_ref()?.refused_body()
+    }
 }
 
 /// Serves one request: every request gets one answer, one decision id and one audit record.
 pub(crate) async fn handle(
     gateway: &Gateway,
-    connection: Connection,
+    connection: &Connection,
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
     let id = gateway.ids.draw();
@@ -106,6 +119,11 @@ pub(crate) async fn handle(
         &parts,
     );
     let served = serve(gateway, connection, id, &mut ledger, parts, body).await;
+    // An upstream can't answer a request whose body is broken off.
+    let served = served.map_err(|refusal| match connection.refused_body() {
+        Some(fault) if matches!(refusal, Refusal::Upstream(_)) => RequestFault::from(fault).into(),
+        _ => refusal,
+    });
     let mut answer = match served {
         Ok(response) => {
             ledger.answered();
@@ -127,10 +145,10 @@ pub(crate) async fn handle(
 
 async fn serve(
     gateway: &Gateway,
-    connection: Connection,
+    connection: &Connection,
     id: DecisionId,
     ledger: &mut Ledger,
-    parts: http::request::Parts,
+    parts: Parts,
     body: Incoming,
 ) -> Result<Response<Incoming>, Refusal> {
     let source = connection.peer.ip();
@@ -140,6 +158,9 @@ async fn serve(
     // The lists may have changed since this connection was accepted.
     gateway.gate.admit(source)?;
 
+    if let Some(fault) = connection.refused_head(&parts) {
+        return Err(RequestFault::from(fault).into());
+    }
     let request = CanonicalRequest::from_parts(&parts)?;
     ledger.canonical(&request);
 

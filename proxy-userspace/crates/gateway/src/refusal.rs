@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
-use policy::{Denial, NoRoute, RequestFault};
+use policy::{Denial, NoRoute, RequestFault, WireFault};
 
 use crate::{
     ledger::DecisionId, pipeline::SourceRefusal, token::TokenFault, upstream::UpstreamFault,
@@ -44,6 +44,9 @@ impl Refusal {
             Self::Request(RequestFault::Method) | Self::NoRoute(NoRoute::Method) => {
                 StatusCode::METHOD_NOT_ALLOWED
             }
+            Self::Request(RequestFault::Wire(
+                WireFault::HeadTooLong | WireFault::TooManyFields,
+            )) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Request(_) => StatusCode::BAD_REQUEST,
             Self::NoRoute(NoRoute::Unknown) => StatusCode::NOT_FOUND,
             Self::Token(_) | Self::Denied(Denial::NoPrincipal) => StatusCode::UNAUTHORIZED,

@@ -1,6 +1,7 @@
 //! Portcullis's decisions. No sockets, no files, no clocks: the same input gives the same answer.
 //!
 //! ```text
+//! wire         HTTP/1.1 as it may stand on the wire
 //! host, path   parsed in exactly one way, or refused by name
 //! request      the canonical request: what routing, policy, audit and the upstream all see
 //! route        which route a request is for; without one it is denied
@@ -12,6 +13,7 @@ mod host;
 mod path;
 mod request;
 mod route;
+mod wire;
 
 pub use authorise::{Denial, Permit, Principal};
 pub use host::{CanonicalHost, HostFault};
@@ -20,3 +22,4 @@ pub use request::{CanonicalRequest, RequestFault};
 pub use route::{
     Access, HostPattern, NoRoute, PathPattern, Route, RouteConflict, RouteMatch, RouteTable,
 };
+pub use wire::{Follower, WireBounds, WireFault};

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 use crate::{
     host::{CanonicalHost, HostFault},
     path::{PathFault, RequestPath},
+    wire::{self, WireFault},
 };
 
 /// Longest query in bytes.
@@ -47,15 +48,9 @@ pub enum RequestFault {
     /// A query longer than the bound, or with a character that doesn't belong there.
     #[error("query_invalid")]
     Query,
-    /// `Content-Length` beside `Transfer-Encoding` (RFC 9112, 6.1: request smuggling).
-    #[error("length_and_transfer_encoding")]
-    LengthAndTransferEncoding,
-    /// More than one `Content-Length`, or one that is no plain decimal number.
-    #[error("content_length_invalid")]
-    ContentLength,
-    /// A `Transfer-Encoding` other than exactly `chunked`, or in a version without it.
-    #[error("transfer_encoding_invalid")]
-    TransferEncoding,
+    /// See [`WireFault`].
+    #[error(transparent)]
+    Wire(#[from] WireFault),
 }
 
 impl RequestFault {
@@ -160,26 +155,13 @@ fn host_of(parts: &Parts) -> Result<CanonicalHost, RequestFault> {
     }
 }
 
-fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), RequestFault> {
-    let lengths: Vec<&HeaderValue> = headers.get_all(header::CONTENT_LENGTH).iter().collect();
-    let encodings: Vec<&HeaderValue> = headers.get_all(header::TRANSFER_ENCODING).iter().collect();
-    if !lengths.is_empty() && !encodings.is_empty() {
-        return Err(RequestFault::LengthAndTransferEncoding);
-    }
-    if lengths.len() > 1 || !lengths.iter().all(|value| is_decimal(value.as_bytes())) {
-        return Err(RequestFault::ContentLength);
-    }
-    let chunked = |value: &&HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
-    let may_chunk = version == Version::HTTP_11;
-    match encodings.as_slice() {
-        [] => Ok(()),
-        [only] if may_chunk && chunked(only) => Ok(()),
-        _ => Err(RequestFault::TransferEncoding),
-    }
-}
-
-fn is_decimal(value: &[u8]) -> bool {
-    !value.is_empty() && value.len() <= 19 && value.iter().all(u8::is_ascii_digit)
+fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), WireFault> {
+    let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let (lengths, encodings) = (
+        values(header::CONTENT_LENGTH),
+        values(header::TRANSFER_ENCODING),
+    );
+    wire::framing(lengths, encodings, version == Version::HTTP_11).map(drop)
 }
 
 #[cfg(test)]
@@ -259,7 +241,7 @@ mod tests {
         };
         assert_eq!(
             framed(&[("content-length", "5"), ("transfer-encoding", "chunked")]),
-            Err(RequestFault::LengthAndTransferEncoding)
+            Err(RequestFault::Wire(WireFault::LengthAndTransferEncoding))
         );
         for lengths in [
             vec!["5", "5"],
@@ -275,14 +257,14 @@ mod tests {
                 .collect();
             assert_eq!(
                 framed(&fields),
-                Err(RequestFault::ContentLength),
+                Err(RequestFault::Wire(WireFault::ContentLength)),
                 "{lengths:?}"
             );
         }
         for value in [",chunked", "xchunked", "gzip, chunked", "identity"] {
             assert_eq!(
                 framed(&[("transfer-encoding", value)]),
-                Err(RequestFault::TransferEncoding),
+                Err(RequestFault::Wire(WireFault::TransferEncoding)),
                 "{value}"
             );
         }
@@ -293,7 +275,7 @@ mod tests {
                 "/",
                 &[("host", "a.example"), ("transfer-encoding", "chunked")]
             ),
-            Err(RequestFault::TransferEncoding)
+            Err(RequestFault::Wire(WireFault::TransferEncoding))
         );
     }
 
