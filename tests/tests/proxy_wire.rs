@@ -141,39 +141,6 @@ fn methods_that_are_never_routed_are_405() -> Rigged<()> {
 }
 
 #[test]
-fn a_path_with_two_readings_is_refused() -> Rigged<()> {
-    let cases = [
-        ("//public", "path_empty_segment"),
-        ("//admin", "path_empty_segment"),
-        ("/public//", "path_empty_segment"),
-        ("/orders%2fpublic", "path_encoded_slash"),
-        ("/orders/..%2Fpublic", "path_encoded_slash"),
-        ("/orders%5cpublic", "path_backslash"),
-        ("/orders\\..\\public", "path_backslash"),
-        ("/public%00", "path_encoded_control"),
-        ("/public%0d%0aX:1", "path_encoded_control"),
-        ("/orders/../public", "path_dot_segment"),
-        ("/./public", "path_dot_segment"),
-        ("/orders/%2e%2e/public", "path_dot_segment"),
-        ("/orders/..;/public", "path_parameter"),
-        ("/..;/public", "path_parameter"),
-        ("/orders/.;x/public", "path_parameter"),
-        ("/%252e%252e/public", "path_double_encoding"),
-        ("/%25%32%65/public", "path_double_encoding"),
-        ("/%c0%ae%c0%ae/public", "path_invalid_utf8"),
-        ("/public%", "path_broken_encoding"),
-        ("/public%zz", "path_broken_encoding"),
-        ("*", "path_not_absolute"),
-    ];
-    let front = Front::open()?;
-    for (target, reason) in cases {
-        assert_refused(&front, &get(target), 400, reason)?;
-    }
-    assert_eq!(front.heard()?, [""; 0]);
-    Ok(())
-}
-
-#[test]
 fn a_head_above_the_bound_is_refused() -> Rigged<()> {
     let front = Ground::set()?
         .add("[[listener]]", "max_header_bytes = 8192")?

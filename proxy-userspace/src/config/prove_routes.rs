@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use gateway::{Upstream, UpstreamOptions, trust_anchors};
 use http::{Method, Uri};
-use policy::{Access, CanonicalHost, HostPattern, PathPattern, RequestPath, Route, RouteTable};
+use policy::{
+    Access, CanonicalHost, HostPattern, PathPattern, Relaxation, Relaxations, RequestPath, Route,
+    RouteTable,
+};
 use toml::Spanned;
 
 use super::{
@@ -167,7 +170,19 @@ fn prove_route(
         methods,
         access,
         upstream: upstream?,
+        relaxed: relaxed(written),
     })
+}
+
+fn relaxed(written: &written::Route) -> Relaxations {
+    let allowed = |one: &Relaxation| match one {
+        Relaxation::EncodedSlash => written.allow_encoded_slash,
+        Relaxation::EncodedBackslash => written.allow_encoded_backslash,
+        Relaxation::PathParameters => written.allow_path_parameters,
+        Relaxation::EmptySegments => written.allow_empty_segments,
+        Relaxation::DoubleEncoding => written.allow_double_encoding,
+    };
+    Relaxation::ALL.into_iter().filter(allowed).collect()
 }
 
 fn prove_route_upstream(

@@ -138,6 +138,21 @@ pub(crate) struct Route {
     pub(crate) issuers: Option<Spanned<Vec<String>>>,
     /// Scopes a token must carry, all of them.
     pub(crate) scopes: Option<Spanned<Vec<String>>>,
+    /// Let `%2F` in.
+    #[serde(default)]
+    pub(crate) allow_encoded_slash: bool,
+    /// Let `%5C` in.
+    #[serde(default)]
+    pub(crate) allow_encoded_backslash: bool,
+    /// Let `;` in, plain and encoded.
+    #[serde(default)]
+    pub(crate) allow_path_parameters: bool,
+    /// Let `//` in.
+    #[serde(default)]
+    pub(crate) allow_empty_segments: bool,
+    /// Let in what decodes twice.
+    #[serde(default)]
+    pub(crate) allow_double_encoding: bool,
 }
 
 /// How a route's path is meant.

@@ -135,6 +135,13 @@ impl Ledger {
 
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
         self.record.reason = refusal.reason();
+        let RequestRecord {
+            decision_id,
+            peer,
+            reason,
+            ..
+        } = &self.record;
+        tracing::info!(decision_id, peer, reason, "refused");
         self.decide();
     }
 

@@ -19,13 +19,23 @@ pub(crate) enum Refusal {
     #[error(transparent)]
     Request(#[from] RequestFault),
     #[error(transparent)]
-    NoRoute(#[from] NoRoute),
+    NoRoute(NoRoute),
     #[error(transparent)]
     Token(#[from] TokenFault),
     #[error(transparent)]
     Denied(#[from] Denial),
     #[error(transparent)]
     Upstream(#[from] UpstreamFault),
+}
+
+impl From<NoRoute> for Refusal {
+    fn from(why: NoRoute) -> Self {
+        match why {
+            // The same refusal, whether or not a route could have allowed it.
+            NoRoute::Path(fault) => Self::Request(fault.into()),
+            other => Self::NoRoute(other),
+        }
+    }
 }
 
 impl Refusal {
@@ -49,6 +59,7 @@ impl Refusal {
             )) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Request(_) => StatusCode::BAD_REQUEST,
             Self::NoRoute(NoRoute::Unknown) => StatusCode::NOT_FOUND,
+            Self::NoRoute(NoRoute::Path(_)) => StatusCode::BAD_REQUEST,
             Self::Token(_) | Self::Denied(Denial::NoPrincipal) => StatusCode::UNAUTHORIZED,
             Self::Upstream(UpstreamFault::Timeout) => StatusCode::GATEWAY_TIMEOUT,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,

@@ -102,6 +102,7 @@ mod tests {
             methods: vec![Method::GET],
             access,
             upstream: "app".to_owned(),
+            relaxed: crate::Relaxations::default(),
         }])
         .expect("no conflict");
         let message = Request::builder().uri("/x").header("host", "a.example");

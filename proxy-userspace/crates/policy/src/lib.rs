@@ -3,7 +3,9 @@
 //! ```text
 //! wire         HTTP/1.1 as it may stand on the wire
 //! host, path   parsed in exactly one way, or refused by name
+//! reading      rules that a route may relax, and what a path says to others then
 //! request      the canonical request: what routing, policy, audit and the upstream all see
+//! pattern      which hosts and paths a route answers for
 //! route        which route a request is for; without one it is denied
 //! authorise    who may; the only place that makes a Permit
 //! ```
@@ -11,6 +13,8 @@
 mod authorise;
 mod host;
 mod path;
+mod pattern;
+mod reading;
 mod request;
 mod route;
 mod wire;
@@ -18,8 +22,8 @@ mod wire;
 pub use authorise::{Denial, Permit, Principal};
 pub use host::{CanonicalHost, HostFault};
 pub use path::{PathFault, RequestPath};
+pub use pattern::{HostPattern, PathPattern};
+pub use reading::{Relaxation, Relaxations};
 pub use request::{CanonicalRequest, RequestFault};
-pub use route::{
-    Access, HostPattern, NoRoute, PathPattern, Route, RouteConflict, RouteMatch, RouteTable,
-};
+pub use route::{Access, NoRoute, Route, RouteConflict, RouteMatch, RouteTable};
 pub use wire::{Follower, WireBounds, WireFault};

@@ -7,12 +7,19 @@
 
 use std::fmt;
 
+use crate::reading::{Relaxation, Relaxations};
+
 /// Longest path in bytes.
 pub(crate) const LONGEST_PATH: usize = 8 * 1024;
 
-/// A path that can be read in one way only: absolute, no dot or empty segments, characters that may stand plainly not encoded, hexadecimal digits of the rest in upper case.
+/// A path that can be read in one way only: absolute, no dot or empty segments, characters that may stand
+/// plainly not encoded, hexadecimal digits of the rest in upper case. What a route may let in beside
+/// that is noted as what the path needs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RequestPath(String);
+pub struct RequestPath {
+    text: String,
+    needs: Relaxations,
+}
 
 /// Why a path was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +33,7 @@ pub enum PathFault {
     /// A character that RFC 3986 doesn't allow in a path.
     #[error("path_illegal_character")]
     IllegalCharacter,
-    /// A backslash, plain or encoded; some servers take it for a slash.
+    /// A backslash, plain or, where it isn't allowed, encoded; some servers take it for a slash.
     #[error("path_backslash")]
     Backslash,
     /// `;`, plain or encoded: servlet containers cut `/admin;x` down to `/admin`, others don't.
@@ -35,7 +42,7 @@ pub enum PathFault {
     /// `%` without two hexadecimal digits.
     #[error("path_broken_encoding")]
     BrokenEncoding,
-    /// `%2F`.
+    /// `%2F`, where it isn't allowed.
     #[error("path_encoded_slash")]
     EncodedSlash,
     /// An encoded control character, `%00` above all.
@@ -47,57 +54,96 @@ pub enum PathFault {
     /// The decoded bytes aren't UTF-8; overlong forms are among them.
     #[error("path_invalid_utf8")]
     InvalidUtf8,
-    /// `.` or `..` as a segment, plain or encoded.
+    /// `.` or `..` as a segment to anybody: plain, encoded, behind `%2F`, before `;`.
     #[error("path_dot_segment")]
     DotSegment,
     /// `//`.
     #[error("path_empty_segment")]
     EmptySegment,
+    /// A relaxed rule gives it another reading, and that one leads to another route.
+    #[error("path_ambiguous")]
+    Ambiguous,
 }
 
 impl RequestPath {
-    /// Parses the path of a request target, without query.
+    /// Parses the path of a request target, without query, under every strict rule.
     ///
     /// # Errors
     /// See [`PathFault`].
     pub fn parse(path: &str) -> Result<Self, PathFault> {
+        let path = Self::read(path)?;
+        match path.needs.first_beyond(Relaxations::default()) {
+            Some(needed) => Err(needed.fault()),
+            None => Ok(path),
+        }
+    }
+
+    /// Parses the path of a request target, and notes what a route has to allow.
+    ///
+    /// # Errors
+    /// [`PathFault`] for what no route can allow.
+    pub fn read(path: &str) -> Result<Self, PathFault> {
         if !path.starts_with('/') {
             return Err(PathFault::NotAbsolute);
         }
         if path.len() > LONGEST_PATH {
             return Err(PathFault::TooLong);
         }
-        let (canonical, decoded) = decode_once(path.as_bytes())?;
+        let mut needs = Relaxations::default();
+        let (text, decoded) = decode_once(path.as_bytes(), &mut needs)?;
         let decoded = String::from_utf8(decoded).map_err(|_| PathFault::InvalidUtf8)?;
-        if decodes_again(decoded.as_bytes()) {
-            return Err(PathFault::DoubleEncoding);
+        check_segments(&decoded, &mut needs)?;
+        let mut deeper = decoded.into_bytes();
+        while let Some(again) = decode_again(&deeper) {
+            needs.insert(Relaxation::DoubleEncoding);
+            for (byte, relaxed) in [
+                (b'\\', Relaxation::EncodedBackslash),
+                (b';', Relaxation::PathParameters),
+            ] {
+                if again.contains(&byte) {
+                    needs.insert(relaxed);
+                }
+            }
+            if again.iter().any(u8::is_ascii_control) {
+                return Err(PathFault::EncodedControl);
+            }
+            let text = std::str::from_utf8(&again).map_err(|_| PathFault::InvalidUtf8)?;
+            check_segments(text, &mut needs)?;
+            deeper = again;
         }
-        check_segments(&decoded)?;
-        Ok(Self(canonical))
+        Ok(Self { text, needs })
     }
 
     /// The same path without a slash at its end; `/` stays.
     pub(crate) fn without_trailing_slash(self) -> Self {
-        match self.0.strip_suffix('/') {
-            Some(shorter) if !shorter.is_empty() => Self(shorter.to_owned()),
+        match self.text.strip_suffix('/') {
+            Some(shorter) if !shorter.is_empty() => Self {
+                text: shorter.to_owned(),
+                needs: self.needs,
+            },
             _ => self,
         }
     }
 
     /// The canonical text; begins with a slash.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// What a route has to allow for this path.
+    pub fn needs(&self) -> Relaxations {
+        self.needs
     }
 }
 
 impl fmt::Display for RequestPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 /// The canonical text and the bytes it stands for.
-fn decode_once(path: &[u8]) -> Result<(String, Vec<u8>), PathFault> {
+fn decode_once(path: &[u8], needs: &mut Relaxations) -> Result<(String, Vec<u8>), PathFault> {
     let mut canonical = String::with_capacity(path.len());
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path.iter().copied();
@@ -105,18 +151,19 @@ fn decode_once(path: &[u8]) -> Result<(String, Vec<u8>), PathFault> {
         let plain = match byte {
             b'%' => {
                 let byte = hex_pair(rest.next(), rest.next()).ok_or(PathFault::BrokenEncoding)?;
-                match byte {
-                    b'/' => return Err(PathFault::EncodedSlash),
-                    b'\\' => return Err(PathFault::Backslash),
+                let stays = match byte {
                     0..=0x1f | 0x7f => return Err(PathFault::EncodedControl),
-                    _ => {}
+                    b'/' => Some(Relaxation::EncodedSlash),
+                    b'\\' => Some(Relaxation::EncodedBackslash),
+                    b';' => Some(Relaxation::PathParameters),
+                    _ => None,
+                };
+                if let Some(relaxed) = stays {
+                    needs.insert(relaxed);
                 }
-                if byte == b';' {
-                    return Err(PathFault::Parameter);
-                }
-                // Every character that may stand plainly does: `%3A` and `:` are one path to
+                // Every other character that may stand plainly does: `%3A` and `:` are one path to
                 // the upstream, so they are one path here.
-                if !is_path_character(byte) {
+                if stays.is_some() || !is_path_character(byte) {
                     decoded.push(byte);
                     canonical.push_str(&format!("%{byte:02X}"));
                     continue;
@@ -124,7 +171,10 @@ fn decode_once(path: &[u8]) -> Result<(String, Vec<u8>), PathFault> {
                 byte
             }
             b'\\' => return Err(PathFault::Backslash),
-            b';' => return Err(PathFault::Parameter),
+            b';' => {
+                needs.insert(Relaxation::PathParameters);
+                byte
+            }
             byte if is_path_character(byte) => byte,
             _ => return Err(PathFault::IllegalCharacter),
         };
@@ -132,6 +182,37 @@ fn decode_once(path: &[u8]) -> Result<(String, Vec<u8>), PathFault> {
         canonical.push(char::from(plain));
     }
     Ok((canonical, decoded))
+}
+
+/// What is left after decoding once more, if that changes anything.
+fn decode_again(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let pair = (*byte == b'%')
+            .then(|| hex_pair(bytes.get(at + 1).copied(), bytes.get(at + 2).copied()))
+            .flatten();
+        decoded.push(pair.unwrap_or(*byte));
+        at += if pair.is_some() { 3 } else { 1 };
+    }
+    (decoded.len() < bytes.len()).then_some(decoded)
+}
+
+/// A canonical path as those read it who decode until nothing is left to decode, in canonical text.
+pub(crate) fn decoded_whole(path: &str) -> String {
+    let mut bytes = path.as_bytes().to_vec();
+    while let Some(again) = decode_again(&bytes) {
+        bytes = again;
+    }
+    let mut text = String::with_capacity(bytes.len());
+    for byte in bytes {
+        if is_path_character(byte) || byte == b';' {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
 }
 
 fn hex_pair(high: Option<u8>, low: Option<u8>) -> Option<u8> {
@@ -164,21 +245,17 @@ fn is_path_character(byte: u8) -> bool {
         )
 }
 
-fn decodes_again(decoded: &[u8]) -> bool {
-    decoded
-        .windows(3)
-        .any(|window| window[0] == b'%' && hex_pair(Some(window[1]), Some(window[2])).is_some())
-}
-
-fn check_segments(decoded: &str) -> Result<(), PathFault> {
-    let mut segments = decoded[1..].split('/').peekable();
+/// Segments as anybody might tell them apart.
+fn check_segments(decoded: &str, needs: &mut Relaxations) -> Result<(), PathFault> {
+    let mut segments = decoded[1..].split(['/', '\\']).peekable();
     while let Some(segment) = segments.next() {
-        if segment == "." || segment == ".." {
+        let name = segment.split(';').next().unwrap_or_default();
+        if name == "." || name == ".." {
             return Err(PathFault::DotSegment);
         }
         // A single trailing slash is part of the name of a collection.
-        if segment.is_empty() && segments.peek().is_some() {
-            return Err(PathFault::EmptySegment);
+        if name.is_empty() && segments.peek().is_some() {
+            needs.insert(Relaxation::EmptySegments);
         }
     }
     Ok(())
@@ -191,7 +268,7 @@ mod tests {
     use super::*;
 
     fn canonical(path: &str) -> Result<String, PathFault> {
-        RequestPath::parse(path).map(|path| path.0)
+        RequestPath::parse(path).map(|path| path.text)
     }
 
     #[test]
@@ -236,17 +313,21 @@ mod tests {
             ("/a%5cb", PathFault::Backslash),
             ("/a\\b", PathFault::Backslash),
             ("/public/../admin", PathFault::DotSegment),
-            ("/public/..%2fadmin", PathFault::EncodedSlash),
+            ("/public/..%2fadmin", PathFault::DotSegment),
             ("/%2e%2e/", PathFault::DotSegment),
             ("/a/%2E", PathFault::DotSegment),
-            ("/..;/admin", PathFault::Parameter),
+            ("/..;/admin", PathFault::DotSegment),
             ("/admin;x/users", PathFault::Parameter),
             ("/admin%3bx", PathFault::Parameter),
             ("/a%00b", PathFault::EncodedControl),
             ("/a%0ab", PathFault::EncodedControl),
             ("/%c0%af", PathFault::InvalidUtf8),
             ("/%ff", PathFault::InvalidUtf8),
-            ("/%252e%252e/", PathFault::DoubleEncoding),
+            ("/%252e%252e/", PathFault::DotSegment),
+            ("/%252e%25%32e/", PathFault::DotSegment),
+            ("/a%252500", PathFault::EncodedControl),
+            ("/%25c0%25af", PathFault::InvalidUtf8),
+            ("/a%2541", PathFault::DoubleEncoding),
             ("/%25%32%66", PathFault::DoubleEncoding),
             ("/a%", PathFault::BrokenEncoding),
             ("/a%4", PathFault::BrokenEncoding),
@@ -270,14 +351,18 @@ mod tests {
     proptest! {
         #[test]
         fn canonicalising_twice_changes_nothing(path in "/[a-z%0-9A-F/.;:~ü\\\\]{0,40}") {
-            if let Ok(once) = RequestPath::parse(&path) {
-                prop_assert_eq!(RequestPath::parse(once.as_str()), Ok(once.clone()));
+            if let Ok(once) = RequestPath::read(&path) {
+                prop_assert_eq!(RequestPath::read(once.as_str()), Ok(once.clone()));
             }
         }
 
         #[test]
         fn any_text_is_parsed_or_refused(path in ".{0,80}") {
-            let _ = RequestPath::parse(&path);
+            if let Ok(path) = RequestPath::read(&path) {
+                for reading in path.other_readings() {
+                    prop_assert!(reading.starts_with('/'));
+                }
+            }
         }
     }
 }

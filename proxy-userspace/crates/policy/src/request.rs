@@ -88,7 +88,7 @@ impl CanonicalRequest {
         Ok(Self {
             method: method.clone(),
             host: host_of(parts)?,
-            path: RequestPath::parse(parts.uri.path())?,
+            path: RequestPath::read(parts.uri.path())?,
             query,
         })
     }

@@ -4,53 +4,13 @@ use std::collections::BTreeSet;
 
 use http::Method;
 
-use crate::{host::CanonicalHost, path::RequestPath, request::CanonicalRequest};
-
-/// Which hosts a route answers for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum HostPattern {
-    /// Every host.
-    Any,
-    /// This one.
-    Exact(CanonicalHost),
-}
-
-/// Which paths a route answers for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum PathPattern {
-    /// This path only.
-    Exact(RequestPath),
-    /// This path and what lies below it; `/api` covers `/api/x`, not `/apix`.
-    Prefix(RequestPath),
-}
-
-impl PathPattern {
-    /// A prefix. `/api/` and `/api` cover the same paths, so they are one pattern: two routes
-    /// that differ in the slash alone are a conflict, not a riddle.
-    pub fn prefix(path: RequestPath) -> Self {
-        Self::Prefix(path.without_trailing_slash())
-    }
-
-    fn matches(&self, path: &RequestPath) -> bool {
-        match self {
-            Self::Exact(exact) => exact == path,
-            Self::Prefix(prefix) => {
-                let prefix = prefix.as_str().trim_end_matches('/');
-                path.as_str()
-                    .strip_prefix(prefix)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            }
-        }
-    }
-
-    /// Exact before prefix, long before short.
-    fn specificity(&self) -> (bool, usize) {
-        match self {
-            Self::Exact(path) => (true, path.as_str().len()),
-            Self::Prefix(path) => (false, path.as_str().trim_end_matches('/').len()),
-        }
-    }
-}
+use crate::{
+    host::CanonicalHost,
+    path::PathFault,
+    pattern::{HostPattern, PathPattern},
+    reading::Relaxations,
+    request::CanonicalRequest,
+};
 
 /// Who may use a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +41,8 @@ pub struct Route {
     pub access: Access,
     /// Name of the upstream.
     pub upstream: String,
+    /// Rules of strict reading that don't hold for its paths.
+    pub relaxed: Relaxations,
 }
 
 /// Why no route was found.
@@ -92,6 +54,9 @@ pub enum NoRoute {
     /// Routes have this host and path, but none of them the method.
     #[error("method_not_routed")]
     Method,
+    /// The path needs a rule relaxed that the route doesn't relax, or no route has it.
+    #[error(transparent)]
+    Path(PathFault),
 }
 
 /// Two routes that answer for the same requests.
@@ -155,23 +120,42 @@ impl RouteTable {
     /// The method is looked at last: a request whose most specific host and path has no route
     /// for its method is denied, and doesn't fall through to a wider route.
     ///
+    /// Whoever stands behind a route that relaxes a rule may read the path otherwise. Each such reading
+    /// has to lead to the same pattern, or else one route's decision would let in what belongs to another.
+    ///
     /// # Errors
     /// See [`NoRoute`].
     pub fn find<'a>(&'a self, request: &'a CanonicalRequest) -> Result<RouteMatch<'a>, NoRoute> {
-        let answers = |route: &&Route| {
-            let host = match &route.host {
-                HostPattern::Any => true,
-                HostPattern::Exact(host) => host == request.host(),
-            };
-            host && route.path.matches(request.path())
-        };
-        let best = self.routes.iter().find(answers).ok_or(NoRoute::Unknown)?;
+        let path = request.path();
+        let best = self.best(request.host(), path.as_str());
+        let relaxed = best.map(|route| route.relaxed).unwrap_or_default();
+        if let Some(needed) = path.needs().first_beyond(relaxed) {
+            return Err(NoRoute::Path(needed.fault()));
+        }
+        let best = best.ok_or(NoRoute::Unknown)?;
+        let is_same = |other: &Route| other.host == best.host && other.path == best.path;
+        for reading in path.other_readings() {
+            if !self.best(request.host(), &reading).is_some_and(is_same) {
+                return Err(NoRoute::Path(PathFault::Ambiguous));
+            }
+        }
         self.routes
             .iter()
             .filter(|route| route.host == best.host && route.path == best.path)
             .find(|route| route.methods.contains(request.method()))
             .map(|route| RouteMatch { request, route })
             .ok_or(NoRoute::Method)
+    }
+
+    fn best(&self, host: &CanonicalHost, path: &str) -> Option<&Route> {
+        let answers = |route: &&Route| {
+            let host = match &route.host {
+                HostPattern::Any => true,
+                HostPattern::Exact(own) => own == host,
+            };
+            host && route.path.matches(path)
+        };
+        self.routes.iter().find(answers)
     }
 
     /// The routes, most specific first.
@@ -183,6 +167,7 @@ impl RouteTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{path::RequestPath, reading::Relaxation};
 
     fn path(text: &str) -> RequestPath {
         RequestPath::parse(text).expect("a path")
@@ -199,6 +184,7 @@ mod tests {
             methods: methods.to_vec(),
             access: Access::Public,
             upstream: "app".to_owned(),
+            relaxed: Relaxations::default(),
         }
     }
 
@@ -267,6 +253,74 @@ mod tests {
         let routes = ["/api", "/api/"]
             .map(|text| route(text, "*", PathPattern::prefix(path(text)), &[Method::GET]));
         RouteTable::new(routes.to_vec()).expect_err("a duplicate");
+    }
+
+    #[test]
+    fn a_route_lets_in_what_it_relaxes_and_nothing_else() {
+        let mut store = route(
+            "store",
+            "*",
+            PathPattern::Prefix(path("/store")),
+            &[Method::GET],
+        );
+        store.relaxed = [Relaxation::EncodedSlash].into_iter().collect();
+        let rest = route("rest", "*", PathPattern::Prefix(path("/")), &[Method::GET]);
+        let table = RouteTable::new(vec![store, rest]).expect("no conflict");
+        let get = |target: &str| found(&table, Method::GET, target);
+        assert_eq!(get("/store/a%2fb").as_deref(), Ok("store"));
+        let refused = |fault| Err(NoRoute::Path(fault));
+        assert_eq!(get("/store/a//b"), refused(PathFault::EmptySegment));
+        assert_eq!(get("/other/a%2fb"), refused(PathFault::EncodedSlash));
+        // To the proxy a name below `/`, to others the store.
+        assert_eq!(get("/store%2fb"), refused(PathFault::EncodedSlash));
+    }
+
+    #[test]
+    fn a_reading_that_leads_to_another_route_is_refused() {
+        let everything: Relaxations = Relaxation::ALL.into_iter().collect();
+        let mut open = route("open", "*", PathPattern::Prefix(path("/")), &[Method::GET]);
+        open.relaxed = everything;
+        let mut admin = route(
+            "admin",
+            "*",
+            PathPattern::Prefix(path("/admin")),
+            &[Method::GET],
+        );
+        admin.relaxed = everything;
+        let exact = route(
+            "me",
+            "*",
+            PathPattern::Exact(path("/admin/me")),
+            &[Method::GET],
+        );
+        let table = RouteTable::new(vec![open, admin, exact]).expect("no conflict");
+        for target in [
+            "//admin",
+            "/%2fadmin",
+            "/admin;x",
+            "/admin%3bx/y",
+            "/%5cadmin",
+            "/%2561dmin",
+            "/%252561dmin/x",
+            "/admin//me",
+            "/admin/me;x",
+            "/admin%2fme",
+            "/;x/admin",
+            "/%252fadmin",
+            "/%255cadmin",
+            "/admin%253bx",
+        ] {
+            let refused = found(&table, Method::GET, target).expect_err(target);
+            assert!(matches!(refused, NoRoute::Path(_)), "{target}: {refused}");
+        }
+        for target in ["/a//b", "/a%2fb", "/a;x=1", "/a%5cb", "/100%2525"] {
+            let route = found(&table, Method::GET, target);
+            assert_eq!(route.as_deref(), Ok("open"), "{target}");
+        }
+        assert_eq!(
+            found(&table, Method::GET, "/admin/a//b").as_deref(),
+            Ok("admin")
+        );
     }
 
     #[test]
