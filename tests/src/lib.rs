@@ -13,6 +13,7 @@
 //! daemon     the real portcullis
 //! ground     what the proxy alone stands on, without the kernel side and without root
 //! front      the proxy on it, with real clients
+//! websocket  a real WebSocket server and client
 //! wire       exact bytes to it
 //! scene      all of that together, with traffic
 //! frames     Ethernet frames, header by header
@@ -53,5 +54,6 @@ pub mod scene;
 pub mod scratch;
 pub mod traffic;
 pub mod volley;
+pub mod websocket;
 pub mod wire;
 pub mod xdp;

@@ -194,6 +194,13 @@ pub(crate) const ALL: &[Requirement] = {
             Debian(&["curl"]),
         ),
         row(
+            "websockets",
+            "be client and server of WebSockets",
+            Rig,
+            Path("/usr/lib/python3/dist-packages/websockets"),
+            Debian(&["python3-websockets"]),
+        ),
+        row(
             "openssl",
             "look at TLS from outside",
             Rig,

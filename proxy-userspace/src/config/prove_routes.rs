@@ -171,6 +171,7 @@ fn prove_route(
         access,
         upstream: upstream?,
         relaxed: relaxed(written),
+        websocket: written.websocket,
     })
 }
 

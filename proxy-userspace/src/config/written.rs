@@ -138,6 +138,9 @@ pub(crate) struct Route {
     pub(crate) issuers: Option<Spanned<Vec<String>>>,
     /// Scopes a token must carry, all of them.
     pub(crate) scopes: Option<Spanned<Vec<String>>>,
+    /// Let requests become WebSockets.
+    #[serde(default)]
+    pub(crate) websocket: bool,
     /// Let `%2F` in.
     #[serde(default)]
     pub(crate) allow_encoded_slash: bool,

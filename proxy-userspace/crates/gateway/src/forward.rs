@@ -19,6 +19,7 @@ use policy::{Access, Permit};
 use crate::{
     ledger::{ByteCount, DecisionId},
     upstream::{UpstreamFault, Upstreams},
+    websocket::{self, Asked},
 };
 
 /// Name of the decision id's field, to the client and to the upstream.
@@ -58,16 +59,31 @@ const OURS_EXACT: [&str; 7] = [
     "x-rewrite-url",
 ];
 
+/// The rest of a permitted request.
+pub(crate) struct Forwarded {
+    pub(crate) id: DecisionId,
+    pub(crate) peer: IpAddr,
+    pub(crate) parts: Parts,
+    pub(crate) body: Incoming,
+    /// Where its bytes are counted.
+    pub(crate) bytes: ByteCount,
+    pub(crate) websocket: Option<Asked>,
+}
+
 /// Sends what was permitted, and nothing else.
 pub(crate) async fn forward(
     permit: Permit<'_>,
     upstreams: &Upstreams,
-    id: DecisionId,
-    peer: IpAddr,
-    parts: Parts,
-    body: Incoming,
-    request_bytes: ByteCount,
+    forwarded: Forwarded,
 ) -> Result<Response<Incoming>, UpstreamFault> {
+    let Forwarded {
+        id,
+        peer,
+        parts,
+        body,
+        bytes,
+        websocket,
+    } = forwarded;
     let upstream = upstreams.get(&permit.route().upstream)?;
     let mut headers = parts.headers;
     cleanse(
@@ -75,10 +91,10 @@ pub(crate) async fn forward(
         matches!(permit.route().access, Access::Token { .. }),
     );
     introduce(&mut headers, &permit, id, peer);
-    let body = Counted {
-        body,
-        bytes: request_bytes,
-    };
+    if websocket.is_some() {
+        websocket::say_upgrade(&mut headers);
+    }
+    let body = Counted { body, bytes };
     let mut request = Request::new(body.boxed_unsync());
     // The canonical path has been through a stricter parser than this one.
     *request.uri_mut() = upstream
@@ -88,10 +104,14 @@ pub(crate) async fn forward(
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = headers;
     let mut response = upstream.send(request).await?;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if switches && (websocket.is_none() || !websocket::is_answer(response.headers())) {
         return Err(UpstreamFault::UnaskedUpgrade);
     }
     remove_hop_by_hop(response.headers_mut());
+    if switches {
+        websocket::say_upgrade(response.headers_mut());
+    }
     *response.version_mut() = parts.version;
     Ok(response)
 }

@@ -15,7 +15,7 @@ use std::{
 
 use audit::{Event, Journal, PrincipalRecord, RequestRecord, Verdict};
 use bytes::Bytes;
-use http::{Method, Response, Version, request::Parts};
+use http::{Method, Response, StatusCode, Version, request::Parts};
 use http_body::{Body, Frame, SizeHint};
 use policy::{CanonicalRequest, Permit, Principal, Route};
 
@@ -58,6 +58,10 @@ pub(crate) struct ByteCount(Arc<AtomicU64>);
 impl ByteCount {
     pub(crate) fn add(&self, bytes: usize) {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -149,6 +153,17 @@ impl Ledger {
         self.record.upstream_us = self.decided.map(|decided| micros(decided.elapsed()));
     }
 
+    /// Ends the record of a WebSocket.
+    pub(crate) fn carried(&mut self, to_client: u64, whole: bool) {
+        self.record.response_bytes = to_client;
+        self.record.complete = whole;
+    }
+
+    /// The status of an answer that has no body to count.
+    pub(crate) fn status(&mut self, status: StatusCode) {
+        self.record.status = status.as_u16();
+    }
+
     pub(crate) fn request_bytes(&self) -> ByteCount {
         self.request_bytes.clone()
     }
@@ -173,7 +188,7 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        self.record.request_bytes = self.request_bytes.0.load(Ordering::Relaxed);
+        self.record.request_bytes = self.request_bytes.bytes();
         self.record.total_us = micros(self.began.elapsed());
         if let Err(error) = self.journal.record(&Event::Request(self.record.clone())) {
             tracing::error!(%error, decision_id = self.record.decision_id, "audit record lost");

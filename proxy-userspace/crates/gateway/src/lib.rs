@@ -6,6 +6,7 @@
 //! pipeline      the story of one request, stage by stage
 //!   authenticate  who is calling: the bearer token, against token, keys
 //!   forward       the permitted request to the upstream, and its answer back
+//!   websocket     bytes in both directions, once that was permitted
 //!   refusal       every way to say no, and its status
 //!   ledger        one audit record a request, however it ends
 //! keys          JWKS by file or URL, kept current
@@ -28,6 +29,7 @@ mod refusal;
 mod tls;
 mod token;
 mod upstream;
+mod websocket;
 mod wire;
 
 pub use address::{AddressRule, NotPublic};

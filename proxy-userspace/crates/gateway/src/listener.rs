@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -167,12 +167,14 @@ impl Door {
         let connection = Connection {
             peer: self.peer,
             wire: wire.clone(),
+            tunnel: Mutex::default(),
             tls: session
                 .protocol_version()
                 .and_then(|version| version.as_str())
                 .unwrap_or("unknown"),
         };
         let connection = Arc::new(connection);
+        let becomes = Arc::clone(&connection);
         let (gateway, asked) = (&self.gateway, &self.asked);
         let service = service_fn(move |request: Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
@@ -201,13 +203,25 @@ impl Door {
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header_timeout)
             .max_buf_size(self.limits.max_header_bytes)
-            .serve_connection(TokioIo::new(Judged::new(stream, wire, bounds)), service);
+            .serve_connection(TokioIo::new(Judged::new(stream, wire, bounds)), service)
+            .with_upgrades();
         tokio::pin!(connection);
         tokio::select! {
-            ended = connection.as_mut() => return ended,
-            () = self.draining() => connection.as_mut().graceful_shutdown(),
+            ended = connection.as_mut() => ended?,
+            () = self.draining() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await?;
+            }
         }
-        connection.await
+        let tunnel = becomes
+            .tunnel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(tunnel) = tunnel {
+            tunnel.carry().await;
+        }
+        Ok(())
     }
 
     async fn draining(&self) {

@@ -1,23 +1,25 @@
 //! The story of one request, stage by stage.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use audit::Journal;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, request::Parts};
-use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Request, Response, StatusCode, request::Parts};
+use http_body_util::{BodyExt as _, Empty, combinators::UnsyncBoxBody};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use policy::{CanonicalRequest, RequestFault, RouteTable, WireFault};
 
 use crate::{
     authenticate::{Issuers, authenticate},
-    forward::{REQUEST_ID, forward},
+    forward::{Forwarded, REQUEST_ID, forward},
     ledger::{DecisionId, DecisionIds, Ledger},
     refusal::Refusal,
-    upstream::Upstreams,
+    upstream::{UpstreamFault, Upstreams},
+    websocket::{Tunnel, asked},
     wire::WireState,
 };
 
@@ -84,12 +86,13 @@ impl Gateway {
 }
 
 /// The connection a request came on.
-#[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     pub(crate) tls: &'static str,
     /// Of HTTP/1.1: what was refused before it was read.
     pub(crate) wire: Option<Arc<WireState>>,
+    /// What the connection becomes when its last answer has been sent.
+    pub(crate) tunnel: Mutex<Option<Tunnel>>,
 }
 
 impl Connection {
@@ -109,6 +112,8 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
     let id = gateway.ids.draw();
+    let mut request = request;
+    let client = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
     let head_only = parts.method == Method::HEAD;
     let mut ledger = Ledger::begin(
@@ -124,7 +129,19 @@ pub(crate) async fn handle(
         Some(fault) if matches!(refusal, Refusal::Upstream(_)) => RequestFault::from(fault).into(),
         _ => refusal,
     });
-    let mut answer = match served {
+    let served = match served {
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            match open_tunnel(connection, client, response, ledger).await {
+                Ok(answer) => return named(answer, id),
+                Err(back) => {
+                    ledger = back;
+                    Err(UpstreamFault::UnaskedUpgrade.into())
+                }
+            }
+        }
+        served => served,
+    };
+    let answer = match served {
         Ok(response) => {
             ledger.answered();
             ledger.close_with(response).map(|body| body.boxed_unsync())
@@ -137,10 +154,51 @@ pub(crate) async fn handle(
                 .map(|body| body.map_err(|never| match never {}).boxed_unsync())
         }
     };
+    named(answer, id)
+}
+
+fn named(mut answer: Response<AnswerBody>, id: DecisionId) -> Response<AnswerBody> {
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
         answer.headers_mut().insert(REQUEST_ID, id);
     }
     answer
+}
+
+/// Hands both ends to the connection, which carries bytes between them once the answer has been sent. The
+/// ledger comes back where that can't be.
+async fn open_tunnel(
+    connection: &Connection,
+    client: OnUpgrade,
+    mut response: Response<Incoming>,
+    mut ledger: Ledger,
+) -> Result<Response<AnswerBody>, Ledger> {
+    let Some(wire) = &connection.wire else {
+        return Err(ledger);
+    };
+    // Whoever sends on before he has his answer takes this for something else.
+    if wire.has_refused() {
+        return Err(ledger);
+    }
+    let Ok(upstream) = hyper::upgrade::on(&mut response).await else {
+        return Err(ledger);
+    };
+    wire.open();
+    ledger.answered();
+    ledger.status(response.status());
+    let tunnel = Tunnel {
+        client,
+        upstream,
+        ledger,
+    };
+    *connection
+        .tunnel
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    Ok(response.map(|_| {
+        Empty::new()
+            .map_err(|never: Infallible| match never {})
+            .boxed_unsync()
+    }))
 }
 
 async fn serve(
@@ -171,9 +229,16 @@ async fn serve(
     ledger.authenticated(principal.as_ref());
 
     let permit = found.authorise(principal.as_ref())?;
+    let websocket = asked(&parts, found.route())?;
     ledger.permitted(&permit);
 
-    let bytes = ledger.request_bytes();
-    let answer = forward(permit, &gateway.upstreams, id, source, parts, body, bytes).await?;
-    Ok(answer)
+    let forwarded = Forwarded {
+        id,
+        peer: source,
+        bytes: ledger.request_bytes(),
+        parts,
+        body,
+        websocket,
+    };
+    Ok(forward(permit, &gateway.upstreams, forwarded).await?)
 }

@@ -7,6 +7,7 @@ use policy::{Denial, NoRoute, RequestFault, WireFault};
 
 use crate::{
     ledger::DecisionId, pipeline::SourceRefusal, token::TokenFault, upstream::UpstreamFault,
+    websocket::WebSocketFault,
 };
 
 /// Why a request was not served.
@@ -24,6 +25,8 @@ pub(crate) enum Refusal {
     Token(#[from] TokenFault),
     #[error(transparent)]
     Denied(#[from] Denial),
+    #[error(transparent)]
+    WebSocket(#[from] WebSocketFault),
     #[error(transparent)]
     Upstream(#[from] UpstreamFault),
 }
@@ -57,7 +60,7 @@ impl Refusal {
             Self::Request(RequestFault::Wire(
                 WireFault::HeadTooLong | WireFault::TooManyFields,
             )) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Request(_) => StatusCode::BAD_REQUEST,
+            Self::Request(_) | Self::WebSocket(_) => StatusCode::BAD_REQUEST,
             Self::NoRoute(NoRoute::Unknown) => StatusCode::NOT_FOUND,
             Self::NoRoute(NoRoute::Path(_)) => StatusCode::BAD_REQUEST,
             Self::Token(_) | Self::Denied(Denial::NoPrincipal) => StatusCode::UNAUTHORIZED,
@@ -78,7 +81,7 @@ impl Refusal {
 
     /// Whether the connection can't be trusted to be in step any more.
     fn closes(&self) -> bool {
-        matches!(self, Self::Request(_))
+        matches!(self, Self::Request(_) | Self::WebSocket(_))
     }
 
     /// `head_only` for an answer to HEAD: over HTTP/2 hyper would send the body all the same,

@@ -47,13 +47,17 @@ impl WireState {
         self.head.get().copied().filter(|_| stands_for_one)
     }
 
+    /// Whether something behind this request was refused already.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.head.get().is_some()
+    }
+
     /// Why the body that is read now was broken off, if it was.
     pub(crate) fn refused_body(&self) -> Option<WireFault> {
         self.body.get().copied()
     }
 
     /// What comes from now on is no HTTP any more.
-    #[expect(dead_code, reason = "protocol changes come with WebSocket")]
     pub(crate) fn open(&self) {
         self.opened.store(true, Ordering::Release);
     }

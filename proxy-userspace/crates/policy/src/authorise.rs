@@ -103,6 +103,7 @@ mod tests {
             access,
             upstream: "app".to_owned(),
             relaxed: crate::Relaxations::default(),
+            websocket: false,
         }])
         .expect("no conflict");
         let message = Request::builder().uri("/x").header("host", "a.example");

@@ -43,6 +43,8 @@ pub struct Route {
     pub upstream: String,
     /// Rules of strict reading that don't hold for its paths.
     pub relaxed: Relaxations,
+    /// Whether a request may become a WebSocket.
+    pub websocket: bool,
 }
 
 /// Why no route was found.
@@ -185,6 +187,7 @@ mod tests {
             access: Access::Public,
             upstream: "app".to_owned(),
             relaxed: Relaxations::default(),
+            websocket: false,
         }
     }
 
