@@ -226,6 +226,10 @@ async fn serve(config: Config) -> Result<(), RunError> {
             .map_err(no_thread)?;
     }
     for listener in listeners {
+        tokio::spawn(standing_jobs::keep_certificates(
+            Arc::clone(listener.certificates()),
+            Arc::clone(&journal),
+        ));
         tokio::spawn(listener.serve(Arc::clone(&gateway), draining.clone()));
     }
     drop(draining);

@@ -16,6 +16,7 @@ use std::{
 
 use audit::{DropRecord, Event, Journal, KernelRecord, ListRecord, ReasonRecord};
 use datapath::{Heartbeat, InterfaceEvent, Samples};
+use gateway::Certificates;
 use proxy_common::Reason;
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -70,6 +71,25 @@ pub(crate) async fn keep_keys(config: IssuerConfig) {
         .issuer
         .keys()
         .keep_current(name, config.refresh)
+        .await;
+}
+
+/// Keeps a listener's certificates current. Never ends.
+pub(crate) async fn keep_certificates(certificates: Arc<Certificates>, journal: Arc<Journal>) {
+    certificates
+        .keep_current(|files, outcome| {
+            let chain = files.chain.display();
+            match outcome {
+                Ok(()) => {
+                    tracing::info!(%chain, "certificate read again");
+                    note(&journal, "certificate", &chain.to_string());
+                }
+                Err(error) => {
+                    tracing::error!(%chain, %error, "NOT RENEWED: the last good certificate serves on");
+                    note(&journal, "certificate_failed", &format!("{chain}: {error}"));
+                }
+            }
+        })
         .await;
 }
 

@@ -143,13 +143,21 @@ impl Front {
     /// # Errors
     /// When curl can't be run; that nobody answered is status 0.
     pub fn curl(&self, path: &str, args: &[&str]) -> Rigged<Answer> {
+        self.curl_at(&self.url(path), args)
+    }
+
+    /// What curl gets at any URL.
+    ///
+    /// # Errors
+    /// See [`Self::curl`].
+    pub fn curl_at(&self, url: &str, args: &[&str]) -> Rigged<Answer> {
         let name = unique_name();
         let head = self.ground.scratch.join(&format!("{name}.head"));
         let body = self.ground.scratch.join(&format!("{name}.body"));
         let mut curl = self.curl_command();
         curl.arg("-D").arg(&head).arg("-o").arg(&body);
         curl.args(["-w", "%{http_code} %{http_version}"]).args(args);
-        let printed = output(curl.arg(self.url(path)))?.stdout;
+        let printed = output(curl.arg(url))?.stdout;
         let facts = String::from_utf8_lossy(&printed).into_owned();
         let (status, version) = facts.split_once(' ').unwrap_or((&facts, ""));
         Ok(Answer {

@@ -38,6 +38,14 @@ impl Pki {
         Self::issue_named(scratch, names, ["ca.pem", "server.pem", "server.key"], None)
     }
 
+    /// As [`Self::issue`], into files of these names: authority, certificate, key.
+    ///
+    /// # Errors
+    /// When a key or certificate can't be made or written.
+    pub fn issue_into(scratch: &Scratch, names: &[&str], files: [&str; 3]) -> Rigged<Self> {
+        Self::issue_named(scratch, names, files, None)
+    }
+
     /// As [`Self::issue`], into files of these names, with a server certificate that ended in this
     /// year.
     ///

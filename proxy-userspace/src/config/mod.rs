@@ -12,6 +12,7 @@ mod prove_feeds;
 mod prove_issuers;
 mod prove_kernel;
 mod prove_routes;
+mod prove_tls;
 mod value;
 mod written;
 

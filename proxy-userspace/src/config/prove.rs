@@ -9,7 +9,7 @@ use std::{
 };
 
 use datapath::{Pins, Rules};
-use gateway::{Issuer, ListenerLimits, ServerTls, TlsError, Upstream, server_tls};
+use gateway::{Issuer, ListenerLimits, ServerTls, Upstream};
 use ipnet::IpNet;
 use policy::RouteTable;
 use toml::Spanned;
@@ -22,8 +22,8 @@ use crate::{
 
 use super::{
     mistake::{Mistakes, Prover},
-    prove_feeds, prove_issuers, prove_kernel, prove_routes,
-    value::{in_range, prove_duration, prove_prefix, read_file, reject_repeated},
+    prove_feeds, prove_issuers, prove_kernel, prove_routes, prove_tls,
+    value::{in_range, prove_duration, prove_prefix, reject_repeated},
     written::{self, Written},
 };
 use crate::lifeline::Needed;
@@ -224,7 +224,7 @@ fn prove_listeners(prover: &mut Prover<'_>, written: &[written::Listener]) -> Ve
                 "give each listener its own port",
             );
         }
-        let tls = prove_tls(prover, index, listener);
+        let tls = prove_tls::tls(prover, index, listener);
         let limits = prove_limits(prover, index, listener);
         if let (Some(address), Some(tls)) = (address, tls) {
             proven.push(ListenerConfig {
@@ -255,46 +255,6 @@ fn prove_address(
             );
         })
         .ok()
-}
-
-fn prove_tls(
-    prover: &mut Prover<'_>,
-    index: usize,
-    listener: &written::Listener,
-) -> Option<ServerTls> {
-    let certificate_key = format!("listener[{index}].certificate");
-    let key_key = format!("listener[{index}].key");
-    let chain = read_file(prover, &certificate_key, &listener.certificate);
-    let key = read_file(prover, &key_key, &listener.key);
-    let (chain, key) = (chain?, key?);
-    let error = match server_tls(&chain, &key) {
-        Ok(tls) => return Some(tls),
-        Err(error) => error,
-    };
-    match error {
-        TlsError::NoKey => prover.reject(
-            &key_key,
-            listener.key.span(),
-            error,
-            "it must hold an unencrypted PEM private key (PKCS#8, PKCS#1 or SEC1)",
-        ),
-        TlsError::KeyMismatch => prover.reject(
-            &key_key,
-            listener.key.span(),
-            error,
-            format!(
-                "give the key that {} was issued for",
-                listener.certificate.as_ref().display()
-            ),
-        ),
-        TlsError::NoCertificate | TlsError::Invalid(_) => prover.reject(
-            &certificate_key,
-            listener.certificate.span(),
-            error,
-            "it must hold the PEM certificate, then its chain",
-        ),
-    }
-    None
 }
 
 fn prove_limits(

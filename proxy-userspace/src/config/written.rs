@@ -57,6 +57,9 @@ pub(crate) struct Listener {
     pub(crate) certificate: Spanned<PathBuf>,
     /// PEM file with the certificate's private key.
     pub(crate) key: Spanned<PathBuf>,
+    /// Certificates for other names, each with its key.
+    #[serde(default)]
+    pub(crate) certificates: Vec<Certificate>,
     /// Most connections at a time.
     pub(crate) max_connections: Option<Spanned<usize>>,
     /// Longest TLS handshake.
@@ -67,6 +70,16 @@ pub(crate) struct Listener {
     pub(crate) max_header_bytes: Option<Spanned<usize>>,
     /// Most streams of one HTTP/2 connection.
     pub(crate) max_streams: Option<Spanned<u32>>,
+}
+
+/// `[[listener.certificates]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Certificate {
+    /// PEM file with the certificate and its chain.
+    pub(crate) certificate: Spanned<PathBuf>,
+    /// PEM file with the certificate's private key.
+    pub(crate) key: Spanned<PathBuf>,
 }
 
 /// `[[issuer]]`

@@ -12,6 +12,7 @@
 //! keys          JWKS by file or URL, kept current
 //! fetch         one document over HTTPS, under the rules against SSRF
 //! address       which addresses may be asked for one
+//! certificates  by name, read again when they change
 //! tls, upstream server and client sides of the wire
 //! ```
 //!
@@ -19,6 +20,7 @@
 
 mod address;
 mod authenticate;
+mod certificates;
 mod fetch;
 mod forward;
 mod keys;
@@ -34,6 +36,7 @@ mod wire;
 
 pub use address::{AddressRule, NotPublic};
 pub use authenticate::Issuers;
+pub use certificates::{CertificateFiles, Certificates};
 pub use fetch::{FetchBounds, FetchError, Fetched, Fetcher, Validators};
 pub use keys::{KeyError, KeySet, KeySource, KeyStore};
 pub use listener::{Listener, ListenerLimits};

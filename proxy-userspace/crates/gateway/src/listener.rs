@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -16,7 +16,6 @@ use http::Request;
 use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use policy::WireBounds;
-use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
@@ -25,7 +24,9 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
+    certificates::Certificates,
     pipeline::{Connection, Gateway, handle},
+    tls::ServerTls,
     wire::{Judged, WireState},
 };
 
@@ -51,6 +52,7 @@ pub struct ListenerLimits {
 pub struct Listener {
     socket: TcpListener,
     tls: TlsAcceptor,
+    certificates: Arc<Certificates>,
     limits: ListenerLimits,
 }
 
@@ -64,14 +66,20 @@ impl Listener {
     /// What the system says, `AddrInUse` above all.
     pub async fn bind(
         address: SocketAddr,
-        tls: Arc<ServerConfig>,
+        tls: ServerTls,
         limits: ListenerLimits,
     ) -> io::Result<Self> {
         Ok(Self {
             socket: TcpListener::bind(address).await?,
-            tls: TlsAcceptor::from(tls),
+            tls: TlsAcceptor::from(tls.config),
+            certificates: tls.certificates,
             limits,
         })
+    }
+
+    /// Its certificates.
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
     }
 
     /// The address it is bound to, with the port the system chose where 0 was asked for.
@@ -100,6 +108,7 @@ impl Listener {
                     let door = Door {
                         gateway: Arc::clone(&gateway),
                         tls: self.tls.clone(),
+                        certificates: Arc::clone(&self.certificates),
                         limits: self.limits,
                         peer,
                         drain: drain.clone(),
@@ -123,6 +132,7 @@ impl Listener {
 struct Door {
     gateway: Arc<Gateway>,
     tls: TlsAcceptor,
+    certificates: Arc<Certificates>,
     limits: ListenerLimits,
     peer: SocketAddr,
     drain: Drain,
@@ -166,6 +176,8 @@ impl Door {
         let wire = (!http2).then(Arc::<WireState>::default);
         let connection = Connection {
             peer: self.peer,
+            certificate: self.certificates.choose(session.server_name()),
+            covered: OnceLock::new(),
             wire: wire.clone(),
             tunnel: Mutex::default(),
             tls: session

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use audit::Journal;
@@ -11,10 +11,12 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use http_body_util::{BodyExt as _, Empty, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use policy::{CanonicalRequest, RequestFault, RouteTable, WireFault};
+use policy::{CanonicalHost, CanonicalRequest, RequestFault, RouteTable, WireFault};
+use rustls::sign::CertifiedKey;
 
 use crate::{
     authenticate::{Issuers, authenticate},
+    certificates::covers,
     forward::{Forwarded, REQUEST_ID, forward},
     ledger::{DecisionId, DecisionIds, Ledger},
     refusal::Refusal,
@@ -89,6 +91,10 @@ impl Gateway {
 pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     pub(crate) tls: &'static str,
+    /// What the client was shown.
+    pub(crate) certificate: Option<Arc<CertifiedKey>>,
+    /// The first host of a request for which it is good: most connections ask for one only.
+    pub(crate) covered: OnceLock<CanonicalHost>,
     /// Of HTTP/1.1: what was refused before it was read.
     pub(crate) wire: Option<Arc<WireState>>,
     /// What the connection becomes when its last answer has been sent.
@@ -98,6 +104,20 @@ pub(crate) struct Connection {
 impl Connection {
     fn refused_head(&self, parts: &Parts) -> Option<WireFault> {
         self.wire.as_ref()?.refused_head(parts)
+    }
+
+    /// Whether the certificate that the client was shown is good for a host. A client that takes one
+    /// connection for several hosts, or was led here by another's name, is told so (RFC 9110, 15.5.20).
+    fn is_for(&self, host: &CanonicalHost) -> bool {
+        if self.covered.get() == Some(host) {
+            return true;
+        }
+        let covers = self.certificate.as_ref().is_some_and(|it| covers(it, host));
+        if covers {
+            // Another one may be there already.
+            let _ = self.covered.set(host.clone());
+        }
+        covers
     }
 
     fn refused_body(&self) -> Option<WireFault> {
@@ -221,6 +241,9 @@ async fn serve(
     }
     let request = CanonicalRequest::from_parts(&parts)?;
     ledger.canonical(&request);
+    if !connection.is_for(request.host()) {
+        return Err(Refusal::Misdirected);
+    }
 
     let found = gateway.routes.find(&request)?;
     ledger.routed(found.route());

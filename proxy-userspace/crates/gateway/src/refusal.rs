@@ -19,6 +19,9 @@ pub(crate) enum Refusal {
     Source(#[from] SourceRefusal),
     #[error(transparent)]
     Request(#[from] RequestFault),
+    /// The certificate that the client was shown isn't good for the host it asks for.
+    #[error("host_not_certified")]
+    Misdirected,
     #[error(transparent)]
     NoRoute(NoRoute),
     #[error(transparent)]
@@ -61,6 +64,7 @@ impl Refusal {
                 WireFault::HeadTooLong | WireFault::TooManyFields,
             )) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Request(_) | Self::WebSocket(_) => StatusCode::BAD_REQUEST,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute(NoRoute::Unknown) => StatusCode::NOT_FOUND,
             Self::NoRoute(NoRoute::Path(_)) => StatusCode::BAD_REQUEST,
             Self::Token(_) | Self::Denied(Denial::NoPrincipal) => StatusCode::UNAUTHORIZED,
@@ -137,6 +141,7 @@ mod tests {
                 "path_dot_segment",
             ),
             (RequestFault::Method.into(), 405, "method_refused"),
+            (Refusal::Misdirected, 421, "host_not_certified"),
             (NoRoute::Unknown.into(), 404, "no_route"),
             (NoRoute::Method.into(), 405, "method_not_routed"),
             (Denial::NoPrincipal.into(), 401, "token_missing"),

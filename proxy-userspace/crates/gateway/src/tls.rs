@@ -4,14 +4,21 @@ use std::sync::Arc;
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
-    crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    crypto::{CryptoProvider, aws_lc_rs::Ticketer},
+    pki_types::{CertificateDer, pem::PemObject as _},
+    server::ResolvesServerCert,
     version::{TLS12, TLS13},
 };
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
+use crate::certificates::Certificates;
+
 /// The server side of TLS for one listener.
-pub type ServerTls = Arc<ServerConfig>;
+#[derive(Clone)]
+pub struct ServerTls {
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) certificates: Arc<Certificates>,
+}
 
 /// Why TLS could not be set up. All are the operator's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -36,24 +43,23 @@ pub fn crypto_provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Server side with one certificate: TLS 1.2 and 1.3, ALPN h2 and http/1.1, no early data.
+/// Server side with these certificates: TLS 1.2 and 1.3, ALPN h2 and http/1.1, no early data, session
+/// tickets under keys that change every six hours.
 ///
 /// # Errors
 /// See [`TlsError`].
-pub fn server_tls(chain_pem: &[u8], key_pem: &[u8]) -> Result<ServerTls, TlsError> {
-    let chain = certificates(chain_pem)?;
-    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| TlsError::NoKey)?;
+pub fn server_tls(certificates: Arc<Certificates>) -> Result<ServerTls, TlsError> {
     let mut config = ServerConfig::builder_with_provider(crypto_provider())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(invalid)?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch,
-            other => invalid(other),
-        })?;
+        .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    config.ticketer = Ticketer::new().map_err(invalid)?;
+    Ok(ServerTls {
+        config: Arc::new(config),
+        certificates,
+    })
 }
 
 /// Client side that trusts the certificates in a PEM file and no others, or what the system
@@ -78,7 +84,7 @@ pub fn trust_anchors(ca_pem: Option<&[u8]>) -> Result<ClientConfig, TlsError> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(|error| TlsError::Invalid(error.to_string()))?;
