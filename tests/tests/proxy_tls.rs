@@ -10,7 +10,7 @@ use std::{
 use portcullis_tests::{
     front::Front,
     ground::Ground,
-    run::{Rigged, output},
+    run::{Rigged, eventually, output},
 };
 
 const REQUEST: &str = "GET /public HTTP/1.1\r\nHost: api.example\r\nConnection: close\r\n\r\n";
@@ -202,5 +202,25 @@ fn connections_above_the_bound_wait_until_one_ends() -> Rigged<()> {
         start.elapsed()
     );
     drop(holder);
+    Ok(())
+}
+
+#[test]
+fn a_source_with_too_many_connections_gets_no_further_one_until_one_ends() -> Rigged<()> {
+    let front = Ground::set()?
+        .add("[[listener]]", "max_connections_per_source = 2")?
+        .start()?;
+    let first = TcpStream::connect(front.address)?;
+    let second = TcpStream::connect(front.address)?;
+    eventually("a refusal", Duration::from_secs(5), || {
+        let answer = front.curl("/public", &[]).ok()?;
+        (answer.status == 0).then_some(())
+    })?;
+    front.audited("its record", |line| line["reason"] == "source_connections")?;
+    drop((first, second));
+    eventually("a place", Duration::from_secs(5), || {
+        let answer = front.curl("/public", &[]).ok()?;
+        (answer.status == 200).then_some(())
+    })?;
     Ok(())
 }

@@ -272,6 +272,13 @@ fn prove_limits(
             10_000,
             (1, 1_000_000),
         ),
+        max_connections_per_source: in_range(
+            prover,
+            &key("max_connections_per_source"),
+            listener.max_connections_per_source.as_ref(),
+            1_000,
+            (1, 1_000_000),
+        ),
         handshake_timeout: prove_duration(
             prover,
             &key("handshake_timeout"),

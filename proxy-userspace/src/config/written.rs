@@ -62,6 +62,8 @@ pub(crate) struct Listener {
     pub(crate) certificates: Vec<Certificate>,
     /// Most connections at a time.
     pub(crate) max_connections: Option<Spanned<usize>>,
+    /// Most connections of one source at a time.
+    pub(crate) max_connections_per_source: Option<Spanned<usize>>,
     /// Longest TLS handshake.
     pub(crate) handshake_timeout: Option<Spanned<String>>,
     /// Longest wait for a whole request head.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! listener      accept, ask the lists, TLS, HTTP/1.1 or HTTP/2; drain at the end
+//! sources       how many connections each source has
 //! wire          HTTP/1.1 judged before it is read
 //! pipeline      the story of one request, stage by stage
 //!   authenticate  who is calling: the bearer token, against token, keys
@@ -28,6 +29,7 @@ mod ledger;
 mod listener;
 mod pipeline;
 mod refusal;
+mod sources;
 mod tls;
 mod token;
 mod upstream;

@@ -26,6 +26,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use crate::{
     certificates::Certificates,
     pipeline::{Connection, Gateway, handle},
+    sources::Sources,
     tls::ServerTls,
     wire::{Judged, WireState},
 };
@@ -38,6 +39,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct ListenerLimits {
     /// Most connections at a time; further ones wait in the kernel's queue.
     pub max_connections: usize,
+    /// Most connections of one source at a time: an IPv4 address, or an IPv6 /64.
+    pub max_connections_per_source: usize,
     /// Longest TLS handshake.
     pub handshake_timeout: Duration,
     /// Longest wait for a whole request head, and for the next request on a kept connection.
@@ -94,6 +97,7 @@ impl Listener {
     /// Connections that are being served hold their own receiver of `drain` until they end.
     pub async fn serve(self, gateway: Arc<Gateway>, mut drain: Drain) {
         let slots = Arc::new(Semaphore::new(self.limits.max_connections));
+        let sources = Sources::new(self.limits.max_connections_per_source);
         loop {
             let accepted = async {
                 let slot = Arc::clone(&slots).acquire_owned().await;
@@ -114,9 +118,13 @@ impl Listener {
                         drain: drain.clone(),
                         asked: AtomicBool::new(false),
                     };
+                    let Some(place) = sources.enter(peer.ip()) else {
+                        door.record("source_connections", None);
+                        continue;
+                    };
                     tokio::spawn(async move {
                         door.welcome(stream).await;
-                        drop(slot);
+                        drop((place, slot));
                     });
                 }
                 Err(error) => {
