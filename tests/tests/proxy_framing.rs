@@ -1,8 +1,15 @@
 //! Where a request ends: lengths, chunks, and what comes behind. Whatever a client writes, what reaches
 //! the upstream is one request each, framed anew.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    thread,
+};
+
 use portcullis_tests::{
     front::{Front, RawAnswer},
+    ground::Ground,
     run::Rigged,
     wire::{assert_all_refused, get, post},
 };
@@ -229,5 +236,47 @@ fn what_stands_for_a_refused_head_is_no_way_in_for_a_client() -> Rigged<()> {
     )?;
     assert_eq!(answer.status(), 404, "{answer:?}");
     assert_eq!(front.heard()?, [""; 0]);
+    Ok(())
+}
+
+/// What stands in trailers was judged by nobody, so none of it travels.
+#[test]
+fn trailers_never_reach_the_upstream() -> Rigged<()> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let front = Ground::set()?
+        .with_upstream(listener.local_addr()?)?
+        .start()?;
+    let upstream = thread::spawn(move || -> std::io::Result<String> {
+        let (mut stream, _) = listener.accept()?;
+        let mut heard = Vec::new();
+        let mut piece = [0; 1_024];
+        while !heard.ends_with(b"\r\n0\r\n\r\n") {
+            let length = stream.read(&mut piece)?;
+            if length == 0 {
+                break;
+            }
+            heard.extend_from_slice(&piece[..length]);
+        }
+        stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")?;
+        Ok(String::from_utf8_lossy(&heard).into_owned())
+    });
+    let lines = "Transfer-Encoding: chunked\r\nTrailer: Authorization\r\nConnection: close\r\n";
+    let trailers = "Authorization: Bearer x\r\nHost: admin.example\r\nContent-Length: 99\r\n\
+        Transfer-Encoding: gzip\r\nX-Portcullis-Subject: root\r\n";
+    let body = format!("5\r\nhello\r\n0\r\n{trailers}\r\n");
+    let answer = front.raw(post(lines, &body).as_bytes())?;
+    assert_eq!(answer.status(), 204, "{answer:?}");
+    let heard = upstream.join().expect("no panic")?.to_lowercase();
+    assert!(heard.contains("hello"), "{heard}");
+    for odd in [
+        "bearer",
+        "admin.example",
+        "content-length",
+        "gzip",
+        "root",
+        "trailer",
+    ] {
+        assert!(!heard.contains(odd), "{odd}: {heard}");
+    }
     Ok(())
 }

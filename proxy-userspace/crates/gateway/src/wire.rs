@@ -138,7 +138,12 @@ impl<S: AsyncRead + Unpin> Judged<S> {
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut room = [MaybeUninit::uninit(); AT_ONCE];
         let mut part = ReadBuf::uninit(&mut room);
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut part))?;
+        let polled = Pin::new(&mut self.stream).poll_read(context, &mut part);
+        if polled.is_pending() && self.held.is_empty() {
+            // A connection that waits for its next request holds nothing.
+            self.held = BytesMut::new();
+        }
+        ready!(polled)?;
         self.held.extend_from_slice(part.filled());
         Poll::Ready(Ok(!part.filled().is_empty()))
     }

@@ -229,6 +229,39 @@ proptest! {
         prop_assert!(parts.0.starts_with(&whole.0));
     }
 
+    /// The library that reads after us, asked about what we let through.
+    #[test]
+    fn a_head_that_is_passed_on_is_the_same_head_to_the_library(
+        head in "(GET|P\\*T|get) (/|\\*|/[!-~]{0,5}|http://a/) HTTP/1\\.[01]\r\n\
+            ((Host|X-A|Content-Length|Transfer-Encoding|[!-~]{1,4}):[ \t]{0,2}[ -~\t]{0,4}\r\n){0,4}\r\n",
+        place in any::<proptest::sample::Index>(),
+        change in proptest::option::of(any::<u8>()),
+    ) {
+        let mut bytes = head.into_bytes();
+        if let Some(byte) = change {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        let mut follower = Follower::new(BOUNDS);
+        if let Ok(length @ 1..) = follower.judge(&bytes) {
+            let mut fields = [httparse::EMPTY_HEADER; 100];
+            let mut request = httparse::Request::new(&mut fields);
+            let parsed = request.parse(&bytes);
+            prop_assert_eq!(parsed, Ok(httparse::Status::Complete(length)));
+            let told = |name: &str| {
+                let is = |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case(name);
+                request.headers.iter().filter(is).map(|field| field.value).collect::<Vec<_>>()
+            };
+            let chunked = told("transfer-encoding");
+            let lengths = told("content-length");
+            prop_assert!(chunked.len() + lengths.len() <= 1);
+            if let [length] = lengths[..] {
+                let length = std::str::from_utf8(length).expect("digits");
+                prop_assert_eq!(follower.plain_left(), length.trim().parse().expect("a number"));
+            }
+        }
+    }
+
     #[test]
     fn any_bytes_are_followed_or_refused(
         bytes in proptest::collection::vec(any::<u8>(), 0..200),
