@@ -68,6 +68,11 @@ fn a_length_that_is_not_one_plain_number_is_refused() -> Rigged<()> {
             "content_length_invalid",
         ),
         (
+            &with("Content-Length: 05\r\n"),
+            400,
+            "content_length_invalid",
+        ),
+        (
             &with("Content-Length: 5_0\r\n"),
             400,
             "content_length_invalid",

@@ -42,7 +42,9 @@ pub(crate) fn framing<'a>(
     let Some(length) = length else {
         return Ok(Some(0));
     };
-    if lengths.next().is_some() || !length.iter().all(u8::is_ascii_digit) {
+    // `010` is eight to some.
+    let is_octal = length.len() > 1 && length.starts_with(b"0");
+    if lengths.next().is_some() || is_octal || !length.iter().all(u8::is_ascii_digit) {
         return Err(WireFault::ContentLength);
     }
     // As a signed number too: some upstreams count with those.

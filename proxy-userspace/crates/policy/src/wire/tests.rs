@@ -113,6 +113,7 @@ fn heads_with_more_than_one_reading_are_refused_by_name() {
         (get("Content-Length: +1\r\n"), ContentLength),
         (get("Content-Length: -1\r\n"), ContentLength),
         (get("Content-Length: 0x1\r\n"), ContentLength),
+        (get("Content-Length: 010\r\n"), ContentLength),
         (get("Content-Length: 1_0\r\n"), ContentLength),
         (
             get("Content-Length: 9223372036854775808\r\n"),
