@@ -76,7 +76,9 @@ impl Certificates {
         self: Arc<Self>,
         tell: impl Fn(&CertificateFiles, Result<(), TlsError>),
     ) {
-        let mut seen = self.stamps();
+        // Read once more at first: a file may have changed since it was loaded.
+        let mut seen = vec![(None, None); self.files.len()];
+        let mut is_first = true;
         let mut told = vec![None; self.files.len()];
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
@@ -96,11 +98,12 @@ impl Certificates {
                     seen[index] = stamps[index];
                 }
                 // The same problem is told once, however long it lasts.
-                if problem.is_none() || problem != told[index] {
+                if problem.is_none() && !is_first || problem.is_some() && problem != told[index] {
                     tell(&self.files[index], outcome);
                 }
                 told[index] = problem;
             }
+            is_first = false;
         }
     }
 

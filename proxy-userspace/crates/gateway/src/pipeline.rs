@@ -195,13 +195,14 @@ async fn open_tunnel(
     let Some(wire) = &connection.wire else {
         return Err(ledger);
     };
-    // Whoever sends on before he has his answer takes this for something else.
-    if wire.has_refused() {
-        return Err(ledger);
-    }
     let Ok(upstream) = hyper::upgrade::on(&mut response).await else {
         return Err(ledger);
     };
+    // Whoever sends on before he has his answer takes this for something else. Asked with no wait
+    // before `open`: while one waits, more is read.
+    if wire.has_refused() {
+        return Err(ledger);
+    }
     wire.open();
     ledger.answered();
     ledger.status(response.status());

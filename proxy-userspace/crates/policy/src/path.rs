@@ -12,6 +12,9 @@ use crate::reading::{Relaxation, Relaxations};
 /// Longest path in bytes.
 pub(crate) const LONGEST_PATH: usize = 8 * 1024;
 
+/// Layers of encoding under the first that are looked through; more are refused on any route.
+const MOST_LAYERS: usize = 3;
+
 /// A path that can be read in one way only: absolute, no dot or empty segments, characters that may stand
 /// plainly not encoded, hexadecimal digits of the rest in upper case. What a route may let in beside
 /// that is noted as what the path needs.
@@ -94,7 +97,13 @@ impl RequestPath {
         let decoded = String::from_utf8(decoded).map_err(|_| PathFault::InvalidUtf8)?;
         check_segments(&decoded, &mut needs)?;
         let mut deeper = decoded.into_bytes();
+        let mut layers = 0;
         while let Some(again) = decode_again(&deeper) {
+            // Each layer is read whole: thousands of them would cost time that grows with their square.
+            layers += 1;
+            if layers > MOST_LAYERS {
+                return Err(PathFault::DoubleEncoding);
+            }
             needs.insert(Relaxation::DoubleEncoding);
             for (byte, relaxed) in [
                 (b'\\', Relaxation::EncodedBackslash),
@@ -248,8 +257,15 @@ fn is_path_character(byte: u8) -> bool {
 /// Segments as anybody might tell them apart.
 fn check_segments(decoded: &str, needs: &mut Relaxations) -> Result<(), PathFault> {
     let mut segments = decoded[1..].split(['/', '\\']).peekable();
+    let mut is_first = true;
     while let Some(segment) = segments.next() {
         let name = segment.split(';').next().unwrap_or_default();
+        // `//x/admin` is the path `/admin` of a host `x` to whoever reads it as a URL reference
+        // (RFC 3986, 4.2).
+        if is_first && name.is_empty() && segments.peek().is_some() {
+            return Err(PathFault::EmptySegment);
+        }
+        is_first = false;
         if name == "." || name == ".." {
             return Err(PathFault::DotSegment);
         }
@@ -307,7 +323,7 @@ mod tests {
             ("//admin", PathFault::EmptySegment),
             ("/a//b", PathFault::EmptySegment),
             ("/a//", PathFault::EmptySegment),
-            ("/;/admin", PathFault::Parameter),
+            ("/;/admin", PathFault::EmptySegment),
             ("/a%2fb", PathFault::EncodedSlash),
             ("/a%2Fb", PathFault::EncodedSlash),
             ("/a%5cb", PathFault::Backslash),
@@ -328,7 +344,7 @@ mod tests {
             ("/a%252500", PathFault::EncodedControl),
             ("/%25c0%25af", PathFault::InvalidUtf8),
             ("/a%2541", PathFault::DoubleEncoding),
-            ("/%25%32%66", PathFault::DoubleEncoding),
+            ("/%25%32%66", PathFault::EmptySegment),
             ("/a%", PathFault::BrokenEncoding),
             ("/a%4", PathFault::BrokenEncoding),
             ("/a%g0", PathFault::BrokenEncoding),
@@ -338,6 +354,34 @@ mod tests {
             ("/ü", PathFault::IllegalCharacter),
         ] {
             assert_eq!(canonical(path), Err(fault), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_of_thousands_of_layers_is_refused_on_any_route() {
+        let layers = format!("/%{}", "25".repeat(4_000));
+        assert_eq!(RequestPath::read(&layers), Err(PathFault::DoubleEncoding));
+        assert!(RequestPath::read("/%25252541").is_ok());
+        assert_eq!(
+            RequestPath::read("/%2525252541"),
+            Err(PathFault::DoubleEncoding)
+        );
+    }
+
+    #[test]
+    fn what_a_url_reference_takes_for_a_host_is_refused_on_any_route() {
+        for path in [
+            "//x/admin",
+            "/%2Fx/admin",
+            "/%5Cx/admin",
+            "/;a/x/admin",
+            "/%252Fx/admin",
+        ] {
+            assert_eq!(
+                RequestPath::read(path),
+                Err(PathFault::EmptySegment),
+                "{path}"
+            );
         }
     }
 
