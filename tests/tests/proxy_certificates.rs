@@ -20,13 +20,23 @@ const OTHER: &str = "other.example";
 /// A proxy with a second certificate, for `other.example` and all below it.
 fn with_two() -> Rigged<(Front, Pki)> {
     let ground = Ground::set()?;
+    let other = issue_other(&ground)?;
+    let key = other.key.clone();
+    Ok((with_second(ground, &other, &key)?.start()?, other))
+}
+
+fn issue_other(ground: &Ground) -> Rigged<Pki> {
     let files = ["other-ca.pem", "other.pem", "other.key"];
-    let other = Pki::issue_into(&ground.scratch, &[OTHER, "*.other.example"], files)?;
+    Pki::issue_into(&ground.scratch, &[OTHER, "*.other.example"], files)
+}
+
+/// A second certificate, with this key.
+fn with_second(ground: Ground, other: &Pki, key: &Path) -> Rigged<Ground> {
     let lines = format!(
-        "[[listener.certificates]]\ncertificate = {:?}\nkey = {:?}\n\n[[issuer]]",
-        other.certificate, other.key
+        "[[listener.certificates]]\ncertificate = {:?}\nkey = {key:?}\n\n[[issuer]]",
+        other.certificate
     );
-    Ok((ground.alter("[[issuer]]", &lines)?.start()?, other))
+    ground.alter("[[issuer]]", &lines)
 }
 
 /// What a client gets that asks for this host and trusts this authority.
@@ -101,13 +111,9 @@ fn a_renewed_certificate_is_shown_without_a_restart_and_a_bad_one_is_not() -> Ri
 #[test]
 fn a_certificate_for_another_name_with_the_wrong_key_is_named_with_its_place() -> Rigged<()> {
     let ground = Ground::set()?;
-    let files = ["other-ca.pem", "other.pem", "other.key"];
-    let other = Pki::issue_into(&ground.scratch, &[OTHER], files)?;
-    let lines = format!(
-        "[[listener.certificates]]\ncertificate = {:?}\nkey = {:?}\n\n[[issuer]]",
-        other.certificate, ground.pki.key
-    );
-    let told = ground.alter("[[issuer]]", &lines)?.refused_start()?;
+    let other = issue_other(&ground)?;
+    let wrong = ground.pki.key.clone();
+    let told = with_second(ground, &other, &wrong)?.refused_start()?;
     assert!(told.contains("listener[0].certificates[0].key"), "{told}");
     assert!(
         told.contains("the private key doesn't belong to the certificate"),

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{LONGEST_LINE, Reply, Request};
+use super::{LONGEST_LINE, Reply, Request, protocol::json_line};
 
 /// Why the daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +45,7 @@ pub(crate) fn ask_on(
     request: &Request,
     mut more: impl FnMut(Reply) -> bool,
 ) -> Result<(), ClientError> {
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
+    let line = json_line(request)?;
     if u64::try_from(line.len()).is_ok_and(|length| length > LONGEST_LINE) {
         return Err(ClientError::TooLong);
     }

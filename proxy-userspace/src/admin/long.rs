@@ -13,7 +13,7 @@ use tokio::{
     net::unix::{OwnedReadHalf, OwnedWriteHalf},
 };
 
-use super::{LONGEST_LINE, Reply};
+use super::{LONGEST_LINE, Reply, protocol::json_line};
 
 /// Bytes that are read at once: what a socket holds by default.
 const PIECE: usize = 256 * 1024;
@@ -77,10 +77,6 @@ impl LongRequest {
 
     /// Whether the peer took a reply.
     pub(super) fn say(&self, reply: &Reply) -> bool {
-        let Ok(mut line) = serde_json::to_vec(reply) else {
-            return false;
-        };
-        line.push(b'\n');
-        (&self.stream).write_all(&line).is_ok()
+        json_line(reply).is_ok_and(|line| (&self.stream).write_all(&line).is_ok())
     }
 }

@@ -11,6 +11,13 @@ use crate::{
     source::{Definition, FeedReport},
 };
 
+/// A request or reply as a line of its own.
+pub(super) fn json_line(said: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(said)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
 /// What the command line asks.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     LONGEST_LINE, ListSize, ReasonStatus, Reply, Request, Status, bounded,
-    interfaces::InterfaceError, long::LongRequest, mode_name,
+    interfaces::InterfaceError, long::LongRequest, mode_name, protocol::json_line,
 };
 use crate::{
     bulk,
@@ -131,8 +131,7 @@ async fn part_of_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Ve
 
 /// Says a reply to a peer that takes it.
 async fn told_in_time(peer: &mut (impl AsyncWrite + Unpin), reply: &Reply) -> io::Result<()> {
-    let mut line = serde_json::to_vec(reply)?;
-    line.push(b'\n');
+    let line = json_line(reply)?;
     time::timeout(SLOWEST, peer.write_all(&line)).await?
 }
 

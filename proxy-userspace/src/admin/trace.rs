@@ -15,7 +15,7 @@ use tokio::{
     time,
 };
 
-use super::{Admin, Reply};
+use super::{Admin, Reply, protocol::json_line};
 use crate::trail::note;
 
 /// Longest trace. The traced program is slower, and nobody watches for longer.
@@ -49,8 +49,7 @@ impl Admin {
             tokio::select! {
                 reply = replies.recv() => {
                     let Some(reply) = reply else { break };
-                    let mut line = serde_json::to_vec(&reply)?;
-                    line.push(b'\n');
+                    let line = json_line(&reply)?;
                     match time::timeout(PATIENCE, writer.write_all(&line)).await {
                         Ok(Ok(())) => {}
                         _ => break,

@@ -6,14 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gateway::FileStamp;
 use tokio::time;
 
 use super::{
-    Feeds, Kept,
-    content::RefreshError,
-    definition::Source,
-    obtain::{ObtainError, Stamp, stamp},
-    refresh::Manner,
+    Feeds, Kept, content::RefreshError, definition::Source, obtain::ObtainError, refresh::Manner,
 };
 
 /// How often it is looked whether a file was written anew.
@@ -101,7 +98,7 @@ fn random_share() -> f64 {
 /// A file that is looked at again and again. Directories can be watched, but not over a network.
 struct Watched<'a> {
     path: &'a std::path::Path,
-    read: Option<Stamp>,
+    read: Option<FileStamp>,
 }
 
 impl<'a> Watched<'a> {
@@ -119,7 +116,7 @@ impl<'a> Watched<'a> {
                 () = time::sleep(left.min(LOOK_INTERVAL)) => {}
                 () = kept.wake.notified() => break,
             }
-            let seen = stamp(self.path);
+            let seen = FileStamp::of(self.path);
             let is_new = seen.is_some() && seen != self.read;
             // Whoever writes it in place is waited for.
             if is_new && seen == last_seen || left.is_zero() {
@@ -127,7 +124,7 @@ impl<'a> Watched<'a> {
             }
             last_seen = seen;
         }
-        self.read = stamp(self.path);
+        self.read = FileStamp::of(self.path);
     }
 }
 

@@ -3,8 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    path::{Path, PathBuf},
-    time::SystemTime,
+    path::PathBuf,
 };
 
 use gateway::{FetchError, Fetched, Validators};
@@ -84,24 +83,4 @@ fn read_file(path: PathBuf, largest: u64) -> Result<Vec<u8>, ObtainError> {
         Ok(None) => Err(ObtainError::NotAFile { path }),
         Err(source) => Err(ObtainError::Read { path, source }),
     }
-}
-
-/// By what a file that was written anew is told from the one before. A file that was moved there is
-/// another one though it be older.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    modified: Option<SystemTime>,
-    bytes: u64,
-    inode: u64,
-}
-
-/// The stamp of a file; none while it isn't there.
-pub(super) fn stamp(path: &Path) -> Option<Stamp> {
-    use std::os::unix::fs::MetadataExt as _;
-    let facts = std::fs::metadata(path).ok()?;
-    Some(Stamp {
-        modified: facts.modified().ok(),
-        bytes: facts.len(),
-        inode: facts.ino(),
-    })
 }

@@ -1,12 +1,7 @@
 //! The certificates of one listener: told apart by the name a client asks for, read again when their files
 //! change, and what hosts they are good for.
 
-use std::{
-    fs,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use policy::CanonicalHost;
@@ -17,7 +12,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use crate::tls::{TlsError, certificates, crypto_provider};
+use crate::{
+    stamp::FileStamp,
+    tls::{TlsError, certificates, crypto_provider},
+};
 
 /// How often it is looked whether files have changed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -38,9 +36,6 @@ pub struct Certificates {
     /// In the order of the files.
     loaded: ArcSwap<Vec<Arc<CertifiedKey>>>,
 }
-
-/// What of a file tells that it was written anew.
-type Stamp = Option<(SystemTime, u64)>;
 
 impl Certificates {
     /// Those of these files, which have these contents.
@@ -77,7 +72,7 @@ impl Certificates {
         tell: impl Fn(&CertificateFiles, Result<(), TlsError>),
     ) {
         // Read once more at first: a file may have changed since it was loaded.
-        let mut seen = vec![(None, None); self.files.len()];
+        let mut seen = vec![[None, None]; self.files.len()];
         let mut is_first = true;
         let mut told = vec![None; self.files.len()];
         loop {
@@ -95,7 +90,7 @@ impl Certificates {
                 let Ok(outcome) = read.await else { continue };
                 let problem = outcome.as_ref().err().map(ToString::to_string);
                 if problem.is_none() {
-                    seen[index] = stamps[index];
+                    seen[index].clone_from(&stamps[index]);
                 }
                 // The same problem is told once, however long it lasts.
                 if problem.is_none() && !is_first || problem.is_some() && problem != told[index] {
@@ -120,12 +115,9 @@ impl Certificates {
         Ok(())
     }
 
-    fn stamps(&self) -> Vec<(Stamp, Stamp)> {
-        let stamp = |path: &PathBuf| -> Stamp {
-            let facts = fs::metadata(path).ok()?;
-            Some((facts.modified().ok()?, facts.len()))
-        };
-        let of = |files: &CertificateFiles| (stamp(&files.chain), stamp(&files.key));
+    /// Of chain and key of each.
+    fn stamps(&self) -> Vec<[Option<FileStamp>; 2]> {
+        let of = |files: &CertificateFiles| [&files.chain, &files.key].map(|it| FileStamp::of(it));
         self.files.iter().map(of).collect()
     }
 }

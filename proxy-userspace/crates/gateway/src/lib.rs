@@ -14,6 +14,7 @@
 //! fetch         one document over HTTPS, under the rules against SSRF
 //! address       which addresses may be asked for one
 //! certificates  by name, read again when they change
+//! stamp         was a file written anew?
 //! tls, upstream server and client sides of the wire
 //! ```
 //!
@@ -30,6 +31,7 @@ mod listener;
 mod pipeline;
 mod refusal;
 mod sources;
+mod stamp;
 mod tls;
 mod token;
 mod upstream;
@@ -43,6 +45,7 @@ pub use fetch::{FetchBounds, FetchError, Fetched, Fetcher, Validators};
 pub use keys::{KeyError, KeySet, KeySource, KeyStore};
 pub use listener::{Listener, ListenerLimits};
 pub use pipeline::{Gateway, SourceGate, SourceRefusal};
+pub use stamp::FileStamp;
 pub use tls::{ServerTls, TlsError, crypto_provider, server_tls, trust_anchors};
 pub use token::{Algorithm, Issuer, IssuerRules};
 pub use upstream::{Upstream, UpstreamOptions, Upstreams};

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use policy::Route;
@@ -40,21 +40,11 @@ pub(crate) enum WebSocketFault {
 /// When it asks in a way that the upstream might take otherwise.
 pub(crate) fn asked(parts: &Parts, route: &Route) -> Result<Option<Asked>, WebSocketFault> {
     let fields = &parts.headers;
-    let wants = |value: &HeaderValue| {
-        value
-            .as_bytes()
-            .trim_ascii()
-            .eq_ignore_ascii_case(b"websocket")
-    };
-    let all: Vec<&HeaderValue> = fields.get_all(header::UPGRADE).iter().collect();
-    if !route.websocket || !all.iter().any(|value| wants(value)) {
+    let mut upgrades = fields.get_all(header::UPGRADE).iter();
+    if !route.websocket || !upgrades.any(names_websocket) {
         return Ok(None);
     }
-    let only = |name| {
-        let mut values = fields.get_all(name).iter();
-        values.next().filter(|_| values.next().is_none())
-    };
-    let key = only(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
+    let key = only(fields, header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
     let is_key = |key: &[u8]| {
         key.len() == KEY_LETTERS
             && key.ends_with(b"==")
@@ -64,15 +54,26 @@ pub(crate) fn asked(parts: &Parts, route: &Route) -> Result<Option<Asked>, WebSo
     };
     let is_one = parts.method == Method::GET
         && parts.version == Version::HTTP_11
-        && all.len() == 1
+        && only(fields, header::UPGRADE).is_some()
         && connection_names_upgrade(fields)
-        && only(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == VERSION)
+        && only(fields, header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == VERSION)
         && key.is_some_and(is_key)
         && !fields.contains_key(header::CONTENT_LENGTH)
         && !fields.contains_key(header::TRANSFER_ENCODING);
     is_one
         .then_some(Some(Asked(())))
         .ok_or(WebSocketFault::Handshake)
+}
+
+/// The value of a field that stands there once.
+fn only(fields: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
+    let mut values = fields.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+fn names_websocket(value: &HeaderValue) -> bool {
+    let name = value.as_bytes().trim_ascii();
+    name.eq_ignore_ascii_case(b"websocket")
 }
 
 fn connection_names_upgrade(fields: &HeaderMap) -> bool {
@@ -91,10 +92,7 @@ pub(crate) fn say_upgrade(fields: &mut HeaderMap) {
 
 /// Whether an upstream's 101 is about a WebSocket.
 pub(crate) fn is_answer(fields: &HeaderMap) -> bool {
-    let mut upgrades = fields.get_all(header::UPGRADE).iter();
-    let is = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
-    upgrades.next().is_some_and(is)
-        && upgrades.next().is_none()
+    only(fields, header::UPGRADE).is_some_and(names_websocket)
         && connection_names_upgrade(fields)
         && fields.contains_key(header::SEC_WEBSOCKET_ACCEPT)
 }

@@ -148,21 +148,21 @@ impl<S: AsyncRead + Unpin> Judged<S> {
         Poll::Ready(Ok(!part.filled().is_empty()))
     }
 
-    /// Reads and drops what a refused peer still sends. Never ready: the answer ends the connection.
-    fn poll_drain(&mut self, context: &mut Context<'_>, mut dropped: usize) -> Poll<()> {
+    /// Reads and drops what a refused peer still sends; the answer ends the connection.
+    fn drain(&mut self, context: &mut Context<'_>, mut dropped: usize) {
         let mut room = [MaybeUninit::uninit(); AT_ONCE];
         while dropped < DRAINED {
             let mut part = ReadBuf::uninit(&mut room);
-            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut part)) {
-                Ok(()) if !part.filled().is_empty() => {
+            match Pin::new(&mut self.stream).poll_read(context, &mut part) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) if !part.filled().is_empty() => {
                     dropped += part.filled().len();
                     self.at = At::Refused(dropped);
                 }
-                _ => break,
+                Poll::Ready(_) => break,
             }
         }
         self.at = At::Refused(DRAINED);
-        Poll::Pending
     }
 }
 
@@ -186,7 +186,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Judged<S> {
                     return Poll::Ready(Ok(()));
                 }
                 At::Refused(dropped) => {
-                    ready!(this.poll_drain(context, dropped));
+                    this.drain(context, dropped);
                     return Poll::Pending;
                 }
             }

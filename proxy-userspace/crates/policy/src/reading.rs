@@ -78,11 +78,6 @@ impl Relaxations {
         1 << of as u8
     }
 
-    /// Whether there are none.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
     /// Whether this is among them.
     pub fn contains(self, one: Relaxation) -> bool {
         self.0 & Self::bit(one) != 0
