@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    num::NonZeroUsize,
     path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -9,12 +10,12 @@ use std::{
 
 use audit::{AuditError, Journal};
 use datapath::{DatapathError, Host};
-use gateway::{Gateway, Listener, SourceGate};
+use gateway::{Gateway, Listener, SourceGate, Upstream, Upstreams, Workers};
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    time,
+    task, time,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -80,7 +81,6 @@ pub(crate) fn run(config_path: &Path) -> Result<(), RunError> {
             source,
         })?;
     let result = runtime.block_on(serve(config));
-    // Connections that outlived the drain are cut off here.
     // A trace needs a moment to put the normal program back.
     runtime.shutdown_timeout(Duration::from_secs(2));
     result
@@ -132,8 +132,11 @@ async fn serve(config: Config) -> Result<(), RunError> {
         guard::recover(set_aside, config.kernel.as_ref(), &lists, &journal);
     }
     let admin_socket = admin::bind(&config.admin_socket, !config.admin_uids.is_empty())?;
-    let listeners = bind_all(config.listeners).await?;
-    let addresses = addresses_of(&listeners)?;
+    let listeners = bind_all(config.listeners, config.workers).await?;
+    let addresses: Vec<String> = listeners
+        .iter()
+        .map(|it| it.address().to_string())
+        .collect();
 
     let configured_interfaces = config.kernel.as_ref().map(|it| it.interfaces.clone());
     let added = lists.stored(guard::ADDED)?;
@@ -150,6 +153,17 @@ async fn serve(config: Config) -> Result<(), RunError> {
     drop(earlier_life);
 
     let (stop, draining) = watch::channel(false);
+    let upstreams: Upstreams = config
+        .upstreams
+        .into_iter()
+        .map(|spec| Arc::new(Upstream::new(spec, config.workers)))
+        .collect();
+    for upstream in upstreams.iter() {
+        tokio::spawn(standing_jobs::keep_upstream(
+            Arc::clone(upstream),
+            Arc::clone(&journal),
+        ));
+    }
     let gateway = Gateway::new(
         config.routes,
         config
@@ -157,7 +171,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
             .iter()
             .map(|issuer| Arc::clone(&issuer.issuer))
             .collect(),
-        config.upstreams.into_iter().collect(),
+        upstreams,
         Arc::clone(&lists) as Arc<dyn SourceGate>,
         Arc::clone(&journal),
     );
@@ -225,14 +239,15 @@ async fn serve(config: Config) -> Result<(), RunError> {
             .spawn(move || standing_jobs::sample(samples, &lists, &drops, &journal))
             .map_err(no_thread)?;
     }
-    for listener in listeners {
+    for listener in &listeners {
         tokio::spawn(standing_jobs::keep_certificates(
             Arc::clone(listener.certificates()),
             Arc::clone(&journal),
         ));
-        tokio::spawn(listener.serve(Arc::clone(&gateway), draining.clone()));
     }
-    drop(draining);
+    let workers =
+        Workers::start(config.workers, &listeners, &gateway, &draining).map_err(no_thread)?;
+    drop((draining, listeners));
     note(
         &journal,
         "start",
@@ -255,6 +270,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
         }
     });
     let whole = drained.await.is_ok();
+    // Connections that outlived the drain are cut off here, and recorded as such.
+    let _ = task::spawn_blocking(|| workers.end()).await;
     counting.record();
     note(
         &journal,
@@ -283,11 +300,14 @@ fn no_thread(source: io::Error) -> RunError {
     }
 }
 
-async fn bind_all(configs: Vec<ListenerConfig>) -> Result<Vec<Listener>, RunError> {
+async fn bind_all(
+    configs: Vec<ListenerConfig>,
+    workers: NonZeroUsize,
+) -> Result<Vec<Arc<Listener>>, RunError> {
     let mut listeners = Vec::new();
     for config in configs {
-        let bound = Listener::bind(config.address, config.tls, config.limits).await;
-        listeners.push(bound.map_err(|source| match source.kind() {
+        let bound = Listener::bind(config.address, workers, config.spec).await;
+        listeners.push(bound.map(Arc::new).map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => RunError::PortInUse {
                 place: config.place,
             },
@@ -298,17 +318,6 @@ async fn bind_all(configs: Vec<ListenerConfig>) -> Result<Vec<Listener>, RunErro
         })?);
     }
     Ok(listeners)
-}
-
-fn addresses_of(listeners: &[Listener]) -> Result<Vec<String>, RunError> {
-    listeners
-        .iter()
-        .map(|listener| listener.address().map(|address| address.to_string()))
-        .collect::<io::Result<_>>()
-        .map_err(|source| RunError::System {
-            what: "a listener's address",
-            source,
-        })
 }
 
 /// SIGTERM and SIGINT.

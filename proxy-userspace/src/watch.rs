@@ -16,7 +16,7 @@ use std::{
 
 use audit::{DropRecord, Event, Journal, KernelRecord, ListRecord, ReasonRecord};
 use datapath::{Heartbeat, InterfaceEvent, Samples};
-use gateway::Certificates;
+use gateway::{Certificates, Upstream, UpstreamNews};
 use proxy_common::Reason;
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -72,6 +72,36 @@ pub(crate) async fn keep_keys(config: IssuerConfig) {
         .keys()
         .keep_current(name, config.refresh)
         .await;
+}
+
+/// Keeps an upstream's addresses current, and knows whether it is well. Never ends.
+pub(crate) async fn keep_upstream(upstream: Arc<Upstream>, journal: Arc<Journal>) {
+    let tell = |name: &str, news: UpstreamNews| {
+        let (step, detail) = match news {
+            UpstreamNews::Resolved(addresses) => {
+                let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+                ("upstream_resolved", addresses.join(", "))
+            }
+            UpstreamNews::Unresolved(why) => ("upstream_unresolved", why),
+            UpstreamNews::Refused(address) => {
+                let mend = "list it in allow_addresses of the upstream to allow it";
+                let what = format!(
+                    "its name leads to {address}, which is this host's or metadata; {mend}"
+                );
+                ("upstream_refused", what)
+            }
+            UpstreamNews::Unhealthy(address, why) => {
+                ("endpoint_unhealthy", format!("{address}: {why}"))
+            }
+            UpstreamNews::Healthy(address) => ("endpoint_healthy", address.to_string()),
+        };
+        tracing::warn!(upstream = name, detail, "{step}");
+        note(&journal, step, &format!("{name}: {detail}"));
+    };
+    tokio::join!(
+        Arc::clone(&upstream).keep_current(&tell),
+        upstream.keep_checking(&tell)
+    );
 }
 
 /// Keeps a listener's certificates current. Never ends.

@@ -153,6 +153,15 @@ drain = "5s"
         self.alter(&before, &format!("http://{address}"))
     }
 
+    /// Sends all routes to the upstream of this URL, with further lines for it.
+    ///
+    /// # Errors
+    /// See [`Self::alter`].
+    pub fn with_upstream_at(self, url: &str, lines: &str) -> Rigged<Self> {
+        let before = format!("url = \"http://{}\"", self.upstream);
+        self.alter(&before, &format!("url = \"{url}\"\n{lines}"))
+    }
+
     /// The line of the configuration that says where the keys are.
     pub fn keys_line(&self) -> String {
         format!(

@@ -52,6 +52,7 @@ pub mod reply;
 pub mod run;
 pub mod scene;
 pub mod scratch;
+pub mod scripted;
 pub mod traffic;
 pub mod volley;
 pub mod websocket;

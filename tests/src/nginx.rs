@@ -35,11 +35,39 @@ impl Nginx {
         address: SocketAddr,
         namespace: Option<&Namespace>,
     ) -> Rigged<Self> {
-        let folder = scratch.join("nginx");
-        fs::create_dir_all(folder.join("body"))?;
         fs::create_dir_all(scratch.join("files"))?;
-        let at = folder.display();
         let files = scratch.path().display();
+        let server = format!(
+            r#"listen {address};
+    location / {{
+      default_type text/plain;
+      return 200 "{ANSWER}";
+    }}
+    location /files/ {{ root {files}; dav_methods PUT; create_full_put_path on; }}"#
+        );
+        let probe = format!("http://{address}/");
+        Self::launch(scratch, "nginx", &server, &[&probe], namespace)
+    }
+
+    /// Starts another one, in a folder of this name, with these lines in its `server` block. It is there
+    /// when curl with these arguments gets an answer.
+    ///
+    /// # Errors
+    /// When it doesn't start.
+    pub fn serve(scratch: &Scratch, name: &str, server: &str, probe: &[&str]) -> Rigged<Self> {
+        Self::launch(scratch, name, server, probe, None)
+    }
+
+    fn launch(
+        scratch: &Scratch,
+        name: &str,
+        server: &str,
+        probe: &[&str],
+        namespace: Option<&Namespace>,
+    ) -> Rigged<Self> {
+        let folder = scratch.join(name);
+        fs::create_dir_all(folder.join("body"))?;
+        let at = folder.display();
         let config = format!(
             r#"daemon off; master_process off; worker_processes 1;
 pid {at}/pid; error_log {at}/error.log info;
@@ -52,17 +80,12 @@ http {{
   # As CGI-style applications do: X_Y is taken for X-Y.
   underscores_in_headers on;
   server {{
-    listen {address};
-    location / {{
-      default_type text/plain;
-      return 200 "{ANSWER}";
-    }}
-    location /files/ {{ root {files}; dav_methods PUT; create_full_put_path on; }}
+    {server}
   }}
 }}
 "#
         );
-        let config = scratch.write("nginx/nginx.conf", config)?;
+        let config = scratch.write(&format!("{name}/nginx.conf"), config)?;
         let mut command = match namespace {
             Some(namespace) => namespace.command(nginx_binary()),
             None => Command::new(nginx_binary()),
@@ -75,18 +98,18 @@ http {{
             .stdout(Stdio::null())
             .stderr(File::create(folder.join("stderr.log"))?)
             .spawn()?;
-        let probe = |namespace: Option<&Namespace>| {
+        let asked = |namespace: Option<&Namespace>| {
             let mut curl = match namespace {
                 Some(namespace) => namespace.command("curl"),
                 None => Command::new("curl"),
             };
-            succeed(curl.args(["-s", "-o", "/dev/null", &format!("http://{address}/")])).ok()
+            succeed(curl.args(["-s", "-o", "/dev/null"]).args(probe)).ok()
         };
         let up = eventually("nginx answers", Duration::from_secs(10), || {
             if child.try_wait().ok().flatten().is_some() {
                 return Some(false);
             }
-            probe(namespace).map(|_| true)
+            asked(namespace).map(|_| true)
         });
         if !matches!(up, Ok(true)) {
             let printed = fs::read_to_string(folder.join("stderr.log")).unwrap_or_default();

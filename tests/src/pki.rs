@@ -9,7 +9,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto, jwk::Jwk};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    SanType, date_time_ymd,
 };
 use serde_json::{Value, json};
 
@@ -46,6 +46,18 @@ impl Pki {
         Self::issue_named(scratch, names, files, None)
     }
 
+    /// A certificate, and its key, that names this URI, and an authority of its own.
+    ///
+    /// # Errors
+    /// When a key or certificate can't be made or written.
+    pub fn issue_uri(scratch: &Scratch, uri: &str, files: [&str; 3]) -> Rigged<Self> {
+        Self::write(scratch, files, || {
+            let mut params = CertificateParams::default();
+            params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
+            Ok(params)
+        })
+    }
+
     /// As [`Self::issue`], into files of these names, with a server certificate that ended in this
     /// year.
     ///
@@ -66,22 +78,31 @@ impl Pki {
         files: [&str; 3],
         ended: Option<i32>,
     ) -> Rigged<Self> {
-        let make = || -> Result<(String, String, String), rcgen::Error> {
-            let mut params = CertificateParams::default();
-            params
-                .distinguished_name
-                .push(DnType::CommonName, "Portcullis test authority");
-            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-            let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-            let key = KeyPair::generate()?;
+        Self::write(scratch, files, || {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
             let mut params = CertificateParams::new(names)?;
             if let Some(year) = ended {
                 params.not_before = date_time_ymd(year - 1, 1, 1);
                 params.not_after = date_time_ymd(year, 1, 1);
             }
-            let certificate = params.signed_by(&key, &authority)?;
+            Ok(params)
+        })
+    }
+
+    fn write(
+        scratch: &Scratch,
+        files: [&str; 3],
+        params: impl FnOnce() -> Result<CertificateParams, rcgen::Error>,
+    ) -> Rigged<Self> {
+        let make = || -> Result<(String, String, String), rcgen::Error> {
+            let mut own = CertificateParams::default();
+            own.distinguished_name
+                .push(DnType::CommonName, "Portcullis test authority");
+            own.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+            own.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+            let authority = CertifiedIssuer::self_signed(own, KeyPair::generate()?)?;
+            let key = KeyPair::generate()?;
+            let certificate = params()?.signed_by(&key, &authority)?;
             Ok((authority.pem(), certificate.pem(), key.serialize_pem()))
         };
         let (ca, certificate, key) =

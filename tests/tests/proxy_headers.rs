@@ -57,7 +57,9 @@ fn what_the_client_says_of_itself_never_reaches_the_upstream() -> Rigged<()> {
         ],
     )? {
         assert_introduced(&answer);
-        for name in ["forwarded", "real_ip", "forwarded_uri"] {
+        let forwarded = "for=127.0.0.1;host=\"api.example\";proto=https";
+        assert_eq!(answer.told("forwarded"), forwarded);
+        for name in ["real_ip", "forwarded_uri"] {
             assert_eq!(answer.told(name), "", "{name}");
         }
     }

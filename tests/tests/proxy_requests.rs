@@ -266,7 +266,10 @@ fn every_request_has_exactly_one_record() -> Rigged<()> {
 
 #[test]
 fn two_requests_use_one_connection_to_the_upstream() -> Rigged<()> {
-    let front = Front::open()?;
+    // Each worker keeps its own.
+    let front = Ground::set()?
+        .alter("[admin]", "[runtime]\nworkers = 1\n\n[admin]")?
+        .start()?;
     let first = front.curl("/public", &[])?;
     let second = front.curl("/public", &[])?;
     assert_eq!(first.status, 200);

@@ -1,8 +1,8 @@
 //! The configuration file: as written, then as proven.
 //!
 //! ```text
-//! written   the TOML shape; unknown keys are refused
-//! prove     and prove_feeds, prove_issuers, prove_kernel, prove_routes, value: everything checked and loaded that can be, without running anything
+//! written, written_upstream   the TOML shape; unknown keys are refused
+//! prove     and prove_feeds, prove_issuers, prove_kernel, prove_routes, prove_tls, prove_upstreams, value: everything checked and loaded that can be, without running anything
 //! mistake   an error that names file, line, key, value and mend
 //! ```
 
@@ -13,8 +13,10 @@ mod prove_issuers;
 mod prove_kernel;
 mod prove_routes;
 mod prove_tls;
+mod prove_upstreams;
 mod value;
 mod written;
+mod written_upstream;
 
 use std::{fs, path::Path};
 

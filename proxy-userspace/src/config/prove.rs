@@ -3,13 +3,15 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
 use datapath::{Pins, Rules};
-use gateway::{Issuer, ListenerLimits, ServerTls, Upstream};
+use gateway::{Issuer, ListenerLimits, ListenerSpec, UpstreamSpec};
 use ipnet::IpNet;
 use policy::RouteTable;
 use toml::Spanned;
@@ -22,7 +24,7 @@ use crate::{
 
 use super::{
     mistake::{Mistakes, Prover},
-    prove_feeds, prove_issuers, prove_kernel, prove_routes, prove_tls,
+    prove_feeds, prove_issuers, prove_kernel, prove_routes, prove_tls, prove_upstreams,
     value::{in_range, prove_duration, prove_prefix, reject_repeated},
     written::{self, Written},
 };
@@ -32,7 +34,7 @@ use crate::lifeline::Needed;
 pub(crate) struct Config {
     pub(crate) listeners: Vec<ListenerConfig>,
     pub(crate) issuers: Vec<IssuerConfig>,
-    pub(crate) upstreams: Vec<(String, Upstream)>,
+    pub(crate) upstreams: Vec<UpstreamSpec>,
     /// Hosts that upstreams and keys are on.
     pub(crate) needed: Vec<Needed>,
     pub(crate) routes: RouteTable,
@@ -52,14 +54,15 @@ pub(crate) struct Config {
     pub(crate) kernel_interval: Duration,
     pub(crate) state_directory: PathBuf,
     pub(crate) drain: Duration,
+    /// Threads that serve requests.
+    pub(crate) workers: NonZeroUsize,
 }
 
 pub(crate) struct ListenerConfig {
     pub(crate) address: SocketAddr,
     /// File, line, key and value, for what can go wrong only when it is bound.
     pub(crate) place: String,
-    pub(crate) tls: ServerTls,
-    pub(crate) limits: ListenerLimits,
+    pub(crate) spec: ListenerSpec,
 }
 
 pub(crate) struct IssuerConfig {
@@ -77,9 +80,10 @@ pub(crate) struct KernelConfig {
 
 /// Hosts that lists must leave in reach. What is no URL has been rejected elsewhere.
 fn needed(written: &Written) -> Vec<Needed> {
-    let upstreams = written.upstream.iter().filter_map(|upstream| {
+    let upstreams = written.upstream.iter().flat_map(|upstream| {
         let what = format!("upstream {:?}", upstream.name.as_ref());
-        Needed::of_url(upstream.url.as_ref(), what)
+        let urls = upstream.urls().into_iter();
+        urls.filter_map(move |(_, url)| Needed::of_url(url.as_ref(), what.clone()))
     });
     let keys = written.issuer.iter().filter_map(|issuer| {
         let what = format!("the keys of issuer {:?}", issuer.issuer.as_ref());
@@ -100,7 +104,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
     }
     let listeners = prove_listeners(&mut prover, &written.listener);
     let issuers = prove_issuers::issuers(&mut prover, &written.issuer);
-    let upstreams = prove_routes::upstreams(&mut prover, &written.upstream);
+    let upstreams = prove_upstreams::upstreams(&mut prover, &written.upstream);
     let routes = prove_routes::routes(
         &mut prover,
         &written.route,
@@ -171,8 +175,22 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
             written.shutdown.drain.as_ref(),
             Duration::from_secs(30),
         ),
+        workers: prove_workers(&mut prover, &written.runtime),
     };
     prover.finish(config)
+}
+
+/// One for each core that this process may use, where nothing else is said.
+fn prove_workers(prover: &mut Prover<'_>, runtime: &written::Runtime) -> NonZeroUsize {
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let workers = in_range(
+        prover,
+        "runtime.workers",
+        runtime.workers.as_ref(),
+        cores.get(),
+        (1, 1024),
+    );
+    NonZeroUsize::new(workers).unwrap_or(cores)
 }
 
 /// What is forced has to be blocked.
@@ -226,12 +244,20 @@ fn prove_listeners(prover: &mut Prover<'_>, written: &[written::Listener]) -> Ve
         }
         let tls = prove_tls::tls(prover, index, listener);
         let limits = prove_limits(prover, index, listener);
+        let trusted_hops = listener
+            .trusted_hops
+            .iter()
+            .filter_map(|range| prove_prefix(prover, &key("trusted_hops"), range))
+            .collect();
         if let (Some(address), Some(tls)) = (address, tls) {
             proven.push(ListenerConfig {
                 address,
                 place: prover.place(&key("address"), listener.address.span()),
-                tls,
-                limits,
+                spec: ListenerSpec {
+                    tls,
+                    limits,
+                    trusted_hops,
+                },
             });
         }
     }
@@ -298,6 +324,12 @@ fn prove_limits(
             listener.max_header_bytes.as_ref(),
             16 * 1024,
             (8 * 1024, 1024 * 1024),
+        ),
+        body_timeout: prove_duration(
+            prover,
+            &key("body_timeout"),
+            listener.body_timeout.as_ref(),
+            30 * second,
         ),
         max_streams: in_range(
             prover,

@@ -1,9 +1,8 @@
-//! Upstreams and routes as proven.
+//! Routes as proven.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use gateway::{Upstream, UpstreamOptions, trust_anchors};
-use http::{Method, Uri};
+use http::Method;
 use policy::{
     Access, CanonicalHost, HostPattern, PathPattern, Relaxation, Relaxations, RequestPath, Route,
     RouteTable,
@@ -12,97 +11,17 @@ use toml::Spanned;
 
 use super::{
     mistake::Prover,
-    value::{in_range, prove_duration, read_file, reject_repeated},
-    written,
+    value::{in_range, reject_repeated},
+    written, written_upstream,
 };
 
-pub(super) fn upstreams(
-    prover: &mut Prover<'_>,
-    written: &[written::Upstream],
-) -> Vec<(String, Upstream)> {
-    reject_repeated(
-        prover,
-        "upstream",
-        written.iter().map(|upstream| &upstream.name),
-    );
-    written
-        .iter()
-        .enumerate()
-        .filter_map(|(index, upstream)| prove_upstream(prover, index, upstream))
-        .collect()
-}
-
-fn prove_upstream(
-    prover: &mut Prover<'_>,
-    index: usize,
-    written: &written::Upstream,
-) -> Option<(String, Upstream)> {
-    let key = |name: &str| format!("upstream[{index}].{name}");
-    let options = UpstreamOptions {
-        connect_timeout: prove_duration(
-            prover,
-            &key("connect_timeout"),
-            written.connect_timeout.as_ref(),
-            Duration::from_secs(2),
-        ),
-        response_timeout: prove_duration(
-            prover,
-            &key("response_timeout"),
-            written.response_timeout.as_ref(),
-            Duration::from_secs(30),
-        ),
-        idle_timeout: prove_duration(
-            prover,
-            &key("idle_timeout"),
-            written.idle_timeout.as_ref(),
-            Duration::from_secs(60),
-        ),
-        max_idle: in_range(
-            prover,
-            &key("max_idle"),
-            written.max_idle.as_ref(),
-            64,
-            (0, 100_000),
-        ),
-    };
-    let base = written.url.as_ref().parse::<Uri>().ok().filter(|uri| {
-        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
-        let path = matches!(uri.path(), "" | "/") && uri.query().is_none();
-        let user = uri.authority().is_none_or(|a| a.as_str().contains('@'));
-        scheme && path && !user
-    });
-    let Some(base) = base else {
-        prover.reject(
-            &key("url"),
-            written.url.span(),
-            "is no http or https URL of a server alone",
-            "write it like \"http://127.0.0.1:8080\"; the path comes from the request",
-        );
-        return None;
-    };
-    let ca = match &written.ca {
-        Some(path) => Some(read_file(prover, &key("ca"), path)?),
-        None => None,
-    };
-    let tls = trust_anchors(ca.as_deref())
-        .map_err(|error| {
-            let span = written
-                .ca
-                .as_ref()
-                .map_or(written.url.span(), Spanned::span);
-            prover.reject(&key("ca"), span, error, "give a PEM file of certificates");
-        })
-        .ok()?;
-    Some((
-        written.name.as_ref().clone(),
-        Upstream::new(base, tls, options),
-    ))
-}
+/// Largest body of a request, where a route says nothing else.
+const LARGEST_BODY: u64 = 64 * 1024 * 1024;
 
 pub(super) fn routes(
     prover: &mut Prover<'_>,
     written: &[written::Route],
-    upstreams: &[written::Upstream],
+    upstreams: &[written_upstream::Upstream],
     issuers: &[written::Issuer],
 ) -> RouteTable {
     if written.is_empty() {
@@ -136,7 +55,7 @@ fn prove_route(
     prover: &mut Prover<'_>,
     index: usize,
     written: &written::Route,
-    upstreams: &[written::Upstream],
+    upstreams: &[written_upstream::Upstream],
     issuers: &[written::Issuer],
 ) -> Option<Route> {
     let key = |name: &str| format!("route[{index}].{name}");
@@ -172,6 +91,13 @@ fn prove_route(
         upstream: upstream?,
         relaxed: relaxed(written),
         websocket: written.websocket,
+        max_body_bytes: in_range(
+            prover,
+            &key("max_body_bytes"),
+            written.max_body_bytes.as_ref(),
+            LARGEST_BODY,
+            (0, u64::MAX),
+        ),
     })
 }
 
@@ -190,7 +116,7 @@ fn prove_route_upstream(
     prover: &mut Prover<'_>,
     key: &str,
     written: &written::Route,
-    upstreams: &[written::Upstream],
+    upstreams: &[written_upstream::Upstream],
 ) -> Option<String> {
     let names: Vec<&str> = upstreams
         .iter()

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::written_upstream::Upstream;
 use crate::source::Definition;
 
 /// A whole file.
@@ -45,6 +46,9 @@ pub(crate) struct Written {
     /// Stopping.
     #[serde(default)]
     pub(crate) shutdown: Shutdown,
+    /// Threads.
+    #[serde(default)]
+    pub(crate) runtime: Runtime,
 }
 
 /// `[[listener]]`
@@ -70,8 +74,13 @@ pub(crate) struct Listener {
     pub(crate) header_timeout: Option<Spanned<String>>,
     /// Most bytes of a request head.
     pub(crate) max_header_bytes: Option<Spanned<usize>>,
+    /// Longest wait for the next part of a body, in either direction.
+    pub(crate) body_timeout: Option<Spanned<String>>,
     /// Most streams of one HTTP/2 connection.
     pub(crate) max_streams: Option<Spanned<u32>>,
+    /// Ranges of proxies that are believed about where a request comes from.
+    #[serde(default)]
+    pub(crate) trusted_hops: Vec<Spanned<String>>,
 }
 
 /// `[[listener.certificates]]`
@@ -110,26 +119,6 @@ pub(crate) struct Issuer {
     pub(crate) leeway: Option<Spanned<String>>,
 }
 
-/// `[[upstream]]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Upstream {
-    /// Name that routes use.
-    pub(crate) name: Spanned<String>,
-    /// `http://host:port` or `https://host:port`, without a path.
-    pub(crate) url: Spanned<String>,
-    /// PEM file with the certificates to trust when it is https; the system's without it.
-    pub(crate) ca: Option<Spanned<PathBuf>>,
-    /// Longest wait for a connection.
-    pub(crate) connect_timeout: Option<Spanned<String>>,
-    /// Longest wait for the head of an answer.
-    pub(crate) response_timeout: Option<Spanned<String>>,
-    /// How long an unused connection is kept.
-    pub(crate) idle_timeout: Option<Spanned<String>>,
-    /// Most unused connections that are kept.
-    pub(crate) max_idle: Option<Spanned<usize>>,
-}
-
 /// `[[route]]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,6 +142,8 @@ pub(crate) struct Route {
     pub(crate) issuers: Option<Spanned<Vec<String>>>,
     /// Scopes a token must carry, all of them.
     pub(crate) scopes: Option<Spanned<Vec<String>>>,
+    /// Most bytes of a request's body.
+    pub(crate) max_body_bytes: Option<Spanned<u64>>,
     /// Let requests become WebSockets.
     #[serde(default)]
     pub(crate) websocket: bool,
@@ -346,4 +337,12 @@ pub(crate) struct State {
 pub(crate) struct Shutdown {
     /// How long requests may go on after SIGTERM.
     pub(crate) drain: Option<Spanned<String>>,
+}
+
+/// `[runtime]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Runtime {
+    /// Threads that serve requests; one for each core without it.
+    pub(crate) workers: Option<Spanned<usize>>,
 }

@@ -49,6 +49,9 @@ pub struct RequestRecord {
     pub decision_id: String,
     /// Source address and port.
     pub peer: String,
+    /// Who asked, as a trusted hop says; `None` where it was the peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// `HTTP/1.1` or `HTTP/2.0`.
     pub protocol: String,
     /// TLS version, such as `TLSv1_3`.
@@ -69,6 +72,9 @@ pub struct RequestRecord {
     pub reason: String,
     /// Status sent to the client.
     pub status: u16,
+    /// `grpc-status` of a gRPC call, where its service or the proxy said one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<u32>,
     /// Whether the answer was sent whole.
     pub complete: bool,
     /// Bytes of the request's body that were read.

@@ -1,25 +1,20 @@
 //! The permitted request to the upstream, and its answer back.
 
-use std::{
-    net::IpAddr,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::{fmt::Write as _, net::IpAddr, time::Duration};
 
-use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header,
-    request::Parts,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts,
 };
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use policy::{Access, Permit};
 
 use crate::{
-    ledger::{ByteCount, DecisionId},
-    upstream::{UpstreamFault, Upstreams},
-    websocket::{self, Asked},
+    answer::Pace,
+    client::{Client, FORWARDED_FOR},
+    flow::Flow,
+    ledger::DecisionId,
+    upstream::{Hold, Sending, UpstreamBody, UpstreamFault, Upstreams},
+    websocket::Asked,
 };
 
 /// Name of the decision id's field, to the client and to the upstream.
@@ -28,7 +23,6 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const SUBJECT: HeaderName = HeaderName::from_static("x-portcullis-subject");
 const ISSUER: HeaderName = HeaderName::from_static("x-portcullis-issuer");
 const SCOPES: HeaderName = HeaderName::from_static("x-portcullis-scopes");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
@@ -62,12 +56,23 @@ const OURS_EXACT: [&str; 7] = [
 /// The rest of a permitted request.
 pub(crate) struct Forwarded {
     pub(crate) id: DecisionId,
+    pub(crate) client: Client,
+    /// Who is connected.
     pub(crate) peer: IpAddr,
+    pub(crate) worker: usize,
     pub(crate) parts: Parts,
-    pub(crate) body: Incoming,
-    /// Where its bytes are counted.
-    pub(crate) bytes: ByteCount,
+    pub(crate) body: Option<Incoming>,
+    pub(crate) flow: Flow,
     pub(crate) websocket: Option<Asked>,
+    /// How long the client may owe the next part of its body.
+    pub(crate) client_timeout: Duration,
+}
+
+/// An upstream's answer, and what goes with it.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) hold: Hold,
+    pub(crate) pace: Pace,
 }
 
 /// Sends what was permitted, and nothing else.
@@ -75,45 +80,83 @@ pub(crate) async fn forward(
     permit: Permit<'_>,
     upstreams: &Upstreams,
     forwarded: Forwarded,
-) -> Result<Response<Incoming>, UpstreamFault> {
+) -> Result<Answer, UpstreamFault> {
     let Forwarded {
         id,
+        client,
         peer,
+        worker,
         parts,
         body,
-        bytes,
+        flow,
         websocket,
+        client_timeout,
     } = forwarded;
     let upstream = upstreams.get(&permit.route().upstream)?;
     let mut headers = parts.headers;
+    let takes_trailers = takes_trailers(&headers);
     cleanse(
         &mut headers,
         matches!(permit.route().access, Access::Token { .. }),
     );
-    introduce(&mut headers, &permit, id, peer);
-    if websocket.is_some() {
-        websocket::say_upgrade(&mut headers);
+    introduce(&mut headers, &permit, id, &client, peer);
+    if takes_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let body = Counted { body, bytes };
-    let mut request = Request::new(body.boxed_unsync());
+    let body = match &websocket {
+        None => UpstreamBody::new(body, flow.clone(), permit.route().max_body_bytes),
+        Some(asked) => {
+            asked.say_upgrade(&mut headers);
+            UpstreamBody::empty(flow.clone())
+        }
+    };
+    let mut request = Request::new(body);
     // The canonical path has been through a stricter parser than this one.
-    *request.uri_mut() = upstream
-        .uri_of(&permit.request().origin_form())
+    *request.uri_mut() = permit
+        .request()
+        .origin_form()
+        .parse()
         .map_err(|_| UpstreamFault::NotConfigured)?;
     *request.method_mut() = permit.request().method().clone();
-    *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = headers;
-    let mut response = upstream.send(request).await?;
+    let sending = Sending {
+        worker,
+        key: upstream.balance().key_of(&request, client.address),
+        upgrade: websocket.is_some(),
+        client_timeout,
+    };
+    let (mut response, mut hold) = upstream.send(request, &flow, sending).await?;
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if switches && (websocket.is_none() || !websocket::is_answer(response.headers())) {
-        return Err(UpstreamFault::UnaskedUpgrade);
+    if switches {
+        hold.keep_out();
+        let wanted = websocket.as_ref();
+        if !wanted.is_some_and(|asked| asked.is_answered_by(response.headers())) {
+            return Err(UpstreamFault::UnaskedUpgrade);
+        }
     }
     remove_hop_by_hop(response.headers_mut());
-    if switches {
-        websocket::say_upgrade(response.headers_mut());
+    if let Some(asked) = websocket.filter(|_| switches) {
+        asked.tell_upgrade(&mut response);
     }
     *response.version_mut() = parts.version;
-    Ok(response)
+    let bounds = upstream.bounds();
+    let until = bounds.total_timeout.map(|total| flow.began() + total);
+    Ok(Answer {
+        response,
+        hold,
+        pace: Pace::new(bounds.stream_timeout, until, flow),
+    })
+}
+
+/// Whether trailers of the answer are of use to the client (RFC 9110, 10.1.4).
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(header::TE).iter();
+    accepted.any(|value| {
+        value
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"trailers")
+    })
 }
 
 /// Removes what must not travel.
@@ -171,17 +214,34 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Tells the upstream who is calling, from where, and for which host. This comes after
 /// [`cleanse`], so no `Connection` field of the client's can take it away again.
-fn introduce(headers: &mut HeaderMap, permit: &Permit<'_>, id: DecisionId, peer: IpAddr) {
+fn introduce(
+    headers: &mut HeaderMap,
+    permit: &Permit<'_>,
+    id: DecisionId,
+    client: &Client,
+    peer: IpAddr,
+) {
     let mut set = |name: HeaderName, value: String| {
         // A subject with a control character has no place in a field; it is left out.
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }
     };
-    set(header::HOST, permit.request().host().to_string());
-    set(FORWARDED_FOR, peer.to_canonical().to_string());
+    let host = permit.request().host().as_str();
+    let peer = peer.to_canonical();
+    let mut chain = client.address.to_string();
+    let mut forwarded = node(client.address, "for");
+    let _ = write!(forwarded, ";host=\"{host}\";proto=https");
+    let last = (client.address != peer).then_some(peer);
+    for hop in client.hops.iter().copied().chain(last) {
+        let _ = write!(chain, ", {hop}");
+        let _ = write!(forwarded, ", {}", node(hop, "for"));
+    }
+    set(header::HOST, host.to_owned());
+    set(FORWARDED_FOR, chain);
+    set(header::FORWARDED, forwarded);
     set(FORWARDED_PROTO, "https".to_owned());
-    set(FORWARDED_HOST, permit.request().host().to_string());
+    set(FORWARDED_HOST, host.to_owned());
     set(REQUEST_ID, id.to_string());
     if let Some(principal) = permit.principal() {
         set(SUBJECT, principal.subject.clone());
@@ -191,40 +251,11 @@ fn introduce(headers: &mut HeaderMap, permit: &Permit<'_>, id: DecisionId, peer:
     }
 }
 
-/// The client's body on its way up: counted, and without trailers, which could carry fields that
-/// were judged nowhere.
-struct Counted {
-    body: Incoming,
-    bytes: ByteCount,
-}
-
-impl Body for Counted {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        match polled {
-            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) => {
-                    self.bytes.add(data.len());
-                    Poll::Ready(Some(Ok(Frame::data(data))))
-                }
-                Err(_trailers) => Poll::Ready(None),
-            },
-            other => other,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+/// A node of `Forwarded` (RFC 7239, 6): an IPv6 address stands in brackets and quotes.
+fn node(address: IpAddr, parameter: &str) -> String {
+    match address {
+        IpAddr::V4(v4) => format!("{parameter}={v4}"),
+        IpAddr::V6(v6) => format!("{parameter}=\"[{v6}]\""),
     }
 }
 

@@ -3,22 +3,19 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
-    pin::Pin,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use audit::{Event, Journal, PrincipalRecord, RequestRecord, Verdict};
-use bytes::Bytes;
-use http::{Method, Response, StatusCode, Version, request::Parts};
-use http_body::{Body, Frame, SizeHint};
+use http::{Method, StatusCode, Version, request::Parts};
 use policy::{CanonicalRequest, Permit, Principal, Route};
 
+use crate::flow::Flow;
 use crate::refusal::Refusal;
 
 /// Names a decision to the client, the upstream and the audit trail.
@@ -51,7 +48,7 @@ impl DecisionIds {
     }
 }
 
-/// Counts the bytes of a request's body as they are read.
+/// Counts what is sent to a client after its request was one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ByteCount(Arc<AtomicU64>);
 
@@ -60,7 +57,7 @@ impl ByteCount {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -72,7 +69,8 @@ pub(crate) struct Ledger {
     journal: Arc<Journal>,
     began: Instant,
     decided: Option<Instant>,
-    request_bytes: ByteCount,
+    flow: Flow,
+    tunnel: Option<ByteCount>,
     head_only: bool,
     record: RequestRecord,
 }
@@ -85,15 +83,18 @@ impl Ledger {
         tls: &str,
         parts: &Parts,
     ) -> Self {
+        let began = Instant::now();
         Self {
             journal: Arc::clone(journal),
-            began: Instant::now(),
+            began,
             decided: None,
-            request_bytes: ByteCount::default(),
+            flow: Flow::begin(began),
+            tunnel: None,
             head_only: parts.method == Method::HEAD,
             record: RequestRecord {
                 decision_id: id.to_string(),
                 peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string(),
+                client: None,
                 protocol: protocol_name(parts.version).to_owned(),
                 tls: tls.to_owned(),
                 method: parts.method.to_string(),
@@ -105,6 +106,7 @@ impl Ledger {
                 // What stands if the client goes away before anything is decided.
                 reason: "client_gone".to_owned(),
                 status: 0,
+                grpc_status: None,
                 complete: false,
                 request_bytes: 0,
                 response_bytes: 0,
@@ -153,10 +155,40 @@ impl Ledger {
         self.record.upstream_us = self.decided.map(|decided| micros(decided.elapsed()));
     }
 
-    /// Ends the record of a WebSocket.
-    pub(crate) fn carried(&mut self, to_client: u64, whole: bool) {
-        self.record.response_bytes = to_client;
+    /// A WebSocket begins: what goes to the client is counted here, however it ends.
+    pub(crate) fn tunnels(&mut self) -> ByteCount {
+        self.tunnel.get_or_insert_default().clone()
+    }
+
+    /// A WebSocket has ended, as both ends meant it to or not.
+    pub(crate) fn carried(&mut self, whole: bool) {
         self.record.complete = whole;
+    }
+
+    /// More of the answer's body goes to the client.
+    pub(crate) fn sends(&mut self, bytes: usize, ended: bool) {
+        self.record.response_bytes += bytes as u64;
+        self.record.complete = ended;
+    }
+
+    /// The upstream fell silent in the middle of its answer.
+    pub(crate) fn silent(&mut self) {
+        "upstream_silent".clone_into(&mut self.record.reason);
+    }
+
+    /// The answer's body is gone, `ended` before it was asked for anything or not.
+    pub(crate) fn had_nothing_to_send(&mut self, ended: bool) {
+        self.record.complete |= self.head_only || ended;
+    }
+
+    /// What the service said of a gRPC call.
+    pub(crate) fn grpc_status(&mut self, status: u32) {
+        self.record.grpc_status = Some(status);
+    }
+
+    /// Who asks, where that isn't who is connected.
+    pub(crate) fn client(&mut self, address: IpAddr) {
+        self.record.client = Some(address.to_string());
     }
 
     /// The status of an answer that has no body to count.
@@ -164,8 +196,8 @@ impl Ledger {
         self.record.status = status.as_u16();
     }
 
-    pub(crate) fn request_bytes(&self) -> ByteCount {
-        self.request_bytes.clone()
+    pub(crate) fn flow(&self) -> &Flow {
+        &self.flow
     }
 
     fn decide(&mut self) {
@@ -175,20 +207,14 @@ impl Ledger {
             self.decided = Some(now);
         }
     }
-
-    /// Hands the record to the answer's body, which ends it.
-    pub(crate) fn close_with<B>(mut self, response: Response<B>) -> Response<Recorded<B>>
-    where
-        B: Body<Data = Bytes>,
-    {
-        self.record.status = response.status().as_u16();
-        response.map(|body| Recorded { body, ledger: self })
-    }
 }
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        self.record.request_bytes = self.request_bytes.bytes();
+        self.record.request_bytes = self.flow.bytes();
+        if let Some(tunnel) = &self.tunnel {
+            self.record.response_bytes = tunnel.bytes();
+        }
         self.record.total_us = micros(self.began.elapsed());
         if let Err(error) = self.journal.record(&Event::Request(self.record.clone())) {
             tracing::error!(%error, decision_id = self.record.decision_id, "audit record lost");
@@ -206,50 +232,5 @@ fn protocol_name(version: Version) -> &'static str {
         Version::HTTP_11 => "HTTP/1.1",
         Version::HTTP_2 => "HTTP/2.0",
         _ => "HTTP/?",
-    }
-}
-
-/// The body of an answer; counts what is sent and ends the record.
-#[derive(Debug)]
-pub(crate) struct Recorded<B: Body<Data = Bytes>> {
-    body: B,
-    ledger: Ledger,
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for Recorded<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                let sent = frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.ledger.record.response_bytes += sent;
-                self.ledger.record.complete = self.body.is_end_stream();
-            }
-            Poll::Ready(None) => self.ledger.record.complete = true,
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl<B: Body<Data = Bytes>> Drop for Recorded<B> {
-    fn drop(&mut self) {
-        // Nobody polls a body that has nothing to send.
-        let nothing_to_send = self.ledger.head_only || self.body.is_end_stream();
-        self.ledger.record.complete |= nothing_to_send;
     }
 }

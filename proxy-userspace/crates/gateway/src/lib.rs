@@ -1,33 +1,44 @@
 //! Portcullis's request path.
 //!
 //! ```text
+//! workers       a thread for each core
 //! listener      accept, ask the lists, TLS, HTTP/1.1 or HTTP/2; drain at the end
+//! paced         what a client has to read
+//! keepalive     peers that are gone without a word
 //! sources       how many connections each source has
 //! wire          HTTP/1.1 judged before it is read
 //! pipeline      the story of one request, stage by stage
+//!   client        who asks, where others stand between
 //!   authenticate  who is calling: the bearer token, against token, keys
 //!   forward       the permitted request to the upstream, and its answer back
 //!   websocket     bytes in both directions, once that was permitted
 //!   refusal       every way to say no, and its status
+//!   flow, answer  the bodies, up and down
 //!   ledger        one audit record a request, however it ends
 //! keys          JWKS by file or URL, kept current
 //! fetch         one document over HTTPS, under the rules against SSRF
 //! address       which addresses may be asked for one
 //! certificates  by name, read again when they change
 //! stamp         was a file written anew?
-//! tls, upstream server and client sides of the wire
+//! tls           the server side of TLS, and whom the client side trusts
+//! upstream      the services behind the proxy
 //! ```
 //!
 //! Stages don't call each other; only `pipeline` names them all.
 
 mod address;
+mod answer;
 mod authenticate;
 mod certificates;
+mod client;
 mod fetch;
+mod flow;
 mod forward;
+mod keepalive;
 mod keys;
 mod ledger;
 mod listener;
+mod paced;
 mod pipeline;
 mod refusal;
 mod sources;
@@ -37,15 +48,22 @@ mod token;
 mod upstream;
 mod websocket;
 mod wire;
+mod workers;
 
 pub use address::{AddressRule, NotPublic};
 pub use authenticate::Issuers;
 pub use certificates::{CertificateFiles, Certificates};
 pub use fetch::{FetchBounds, FetchError, Fetched, Fetcher, Validators};
 pub use keys::{KeyError, KeySet, KeySource, KeyStore};
-pub use listener::{Listener, ListenerLimits};
+pub use listener::{Listener, ListenerLimits, ListenerSpec};
 pub use pipeline::{Gateway, SourceGate, SourceRefusal};
+pub use rustls::pki_types::ServerName;
 pub use stamp::FileStamp;
 pub use tls::{ServerTls, TlsError, crypto_provider, server_tls, trust_anchors};
 pub use token::{Algorithm, Issuer, IssuerRules};
-pub use upstream::{Upstream, UpstreamOptions, Upstreams};
+pub use upstream::{
+    Balance, ClientIdentity, Ejection, EndpointRule, HealthCheck, Protocol, Target, Upstream,
+    UpstreamBounds, UpstreamNews, UpstreamRoots, UpstreamSpec, UpstreamTls, Upstreams,
+    upstream_client,
+};
+pub use workers::Workers;

@@ -3,7 +3,8 @@
 use std::{
     convert::Infallible,
     io,
-    net::SocketAddr,
+    net::{self, SocketAddr},
+    num::NonZeroUsize,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,9 +16,10 @@ use audit::{ConnectionRecord, Event, Verdict};
 use http::Request;
 use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use ipnet::IpNet;
 use policy::WireBounds;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{Semaphore, watch},
     time,
 };
@@ -25,11 +27,16 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     certificates::Certificates,
+    keepalive::keep_alive,
+    paced::Paced,
     pipeline::{Connection, Gateway, handle},
     sources::Sources,
     tls::ServerTls,
     wire::{Judged, WireState},
 };
+
+/// Connections that wait in the kernel's queue to be accepted, of each worker.
+const BACKLOG: u32 = 1024;
 
 /// After the kernel has no more descriptors, wait this long before the next accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -47,36 +54,65 @@ pub struct ListenerLimits {
     pub header_timeout: Duration,
     /// Most bytes of a request head.
     pub max_header_bytes: usize,
+    /// Longest wait for the next part of a body.
+    pub body_timeout: Duration,
     /// Most streams of one HTTP/2 connection at a time.
     pub max_streams: u32,
 }
 
-/// A bound socket with its TLS configuration.
+/// What a listener does, besides its address.
+#[derive(Clone)]
+pub struct ListenerSpec {
+    /// Its TLS.
+    pub tls: ServerTls,
+    /// Its bounds.
+    pub limits: ListenerLimits,
+    /// Who is believed about where a request comes from.
+    pub trusted_hops: Arc<[IpNet]>,
+}
+
+/// Bound sockets, one for each worker, with what they share.
 pub struct Listener {
-    socket: TcpListener,
+    address: SocketAddr,
+    /// Until their workers take them.
+    sockets: Vec<Mutex<Option<net::TcpListener>>>,
     tls: TlsAcceptor,
     certificates: Arc<Certificates>,
     limits: ListenerLimits,
+    trusted_hops: Arc<[IpNet]>,
+    slots: Arc<Semaphore>,
+    sources: Arc<Sources>,
 }
 
 /// Ends connections gracefully: each holds a receiver, and the last to go is noticed.
 type Drain = watch::Receiver<bool>;
 
 impl Listener {
-    /// Binds `address`.
+    /// Binds `address` for so many workers: the kernel spreads connections over their sockets
+    /// (`SO_REUSEPORT`, Linux 3.9).
     ///
     /// # Errors
     /// What the system says, `AddrInUse` above all.
     pub async fn bind(
         address: SocketAddr,
-        tls: ServerTls,
-        limits: ListenerLimits,
+        workers: NonZeroUsize,
+        spec: ListenerSpec,
     ) -> io::Result<Self> {
+        // Sockets that share a port are let in beside any others that do: another daemon is found by one
+        // that doesn't.
+        let address = listen_on(address, false)?.local_addr()?;
+        let sockets: Vec<_> = (0..workers.get())
+            .map(|_| Ok(Mutex::new(Some(listen_on(address, true)?.into_std()?))))
+            .collect::<io::Result<_>>()?;
         Ok(Self {
-            socket: TcpListener::bind(address).await?,
-            tls: TlsAcceptor::from(tls.config),
-            certificates: tls.certificates,
-            limits,
+            address,
+            sockets,
+            tls: TlsAcceptor::from(spec.tls.config),
+            certificates: spec.tls.certificates,
+            slots: Arc::new(Semaphore::new(spec.limits.max_connections)),
+            sources: Sources::new(spec.limits.max_connections_per_source),
+            limits: spec.limits,
+            trusted_hops: spec.trusted_hops,
         })
     }
 
@@ -86,39 +122,47 @@ impl Listener {
     }
 
     /// The address it is bound to, with the port the system chose where 0 was asked for.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
-    /// Serves until `drain` turns true, then takes no further connections and returns.
+    /// Serves a worker's share until `drain` turns true, then takes no further connections and returns.
     /// Connections that are being served hold their own receiver of `drain` until they end.
-    pub async fn serve(self, gateway: Arc<Gateway>, mut drain: Drain) {
-        let slots = Arc::new(Semaphore::new(self.limits.max_connections));
-        let sources = Sources::new(self.limits.max_connections_per_source);
+    ///
+    /// # Errors
+    /// When the worker can't have its socket.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        worker: usize,
+        gateway: Arc<Gateway>,
+        mut drain: Drain,
+    ) -> io::Result<()> {
+        let socket = self.sockets[worker]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .ok_or_else(|| io::Error::other("another worker has this socket"))?;
+        let socket = TcpListener::from_std(socket)?;
         loop {
             let accepted = async {
-                let slot = Arc::clone(&slots).acquire_owned().await;
-                (slot, self.socket.accept().await)
+                let slot = Arc::clone(&self.slots).acquire_owned().await;
+                (slot, socket.accept().await)
             };
             let (slot, accepted) = tokio::select! {
                 accepted = accepted => accepted,
-                _ = drain.wait_for(|draining| *draining) => return,
+                _ = drain.wait_for(|draining| *draining) => return Ok(()),
             };
             match accepted {
                 Ok((stream, peer)) => {
                     let door = Door {
                         gateway: Arc::clone(&gateway),
-                        tls: self.tls.clone(),
-                        certificates: Arc::clone(&self.certificates),
-                        limits: self.limits,
+                        listener: Arc::clone(&self),
+                        worker,
                         peer,
                         drain: drain.clone(),
                         asked: AtomicBool::new(false),
                     };
-                    let Some(place) = sources.enter(peer.ip()) else {
+                    let Some(place) = self.sources.enter(peer.ip()) else {
                         door.record("source_connections", None);
                         continue;
                     };
@@ -136,12 +180,22 @@ impl Listener {
     }
 }
 
+fn listen_on(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(shared)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// What one accepted connection goes through.
 struct Door {
     gateway: Arc<Gateway>,
-    tls: TlsAcceptor,
-    certificates: Arc<Certificates>,
-    limits: ListenerLimits,
+    listener: Arc<Listener>,
+    worker: usize,
     peer: SocketAddr,
     drain: Drain,
     /// Whether a request has come.
@@ -155,7 +209,11 @@ impl Door {
         }
         // Small answers must not wait for the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
-        let handshake = time::timeout(self.limits.handshake_timeout, self.tls.accept(stream));
+        keep_alive(&stream);
+        let limits = self.listener.limits;
+        let stream = Paced::new(stream, limits.body_timeout);
+        let handshake = self.listener.tls.accept(stream);
+        let handshake = time::timeout(limits.handshake_timeout, handshake);
         let stream = match handshake.await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
@@ -178,13 +236,18 @@ impl Door {
         }
     }
 
-    async fn serve(&self, stream: TlsStream<TcpStream>) -> Result<(), hyper::Error> {
+    async fn serve(&self, stream: TlsStream<Paced<TcpStream>>) -> Result<(), hyper::Error> {
+        let limits = self.listener.limits;
         let session = stream.get_ref().1;
         let http2 = session.alpn_protocol() == Some(b"h2");
         let wire = (!http2).then(Arc::<WireState>::default);
         let connection = Connection {
             peer: self.peer,
-            certificate: self.certificates.choose(session.server_name()),
+            worker: self.worker,
+            trusted_hops: Arc::clone(&self.listener.trusted_hops),
+            body_timeout: limits.body_timeout,
+            drain: self.drain.clone(),
+            certificate: self.listener.certificates.choose(session.server_name()),
             covered: OnceLock::new(),
             wire: wire.clone(),
             tunnel: Mutex::default(),
@@ -204,10 +267,11 @@ impl Door {
         let Some(wire) = wire else {
             let connection = conn::http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
-                .max_concurrent_streams(self.limits.max_streams)
-                .max_header_list_size(self.limits.max_header_bytes as u32)
-                .keep_alive_interval(self.limits.header_timeout)
-                .keep_alive_timeout(self.limits.header_timeout)
+                .enable_connect_protocol()
+                .max_concurrent_streams(limits.max_streams)
+                .max_header_list_size(limits.max_header_bytes as u32)
+                .keep_alive_interval(limits.header_timeout)
+                .keep_alive_timeout(limits.header_timeout)
                 .serve_connection(TokioIo::new(stream), service);
             tokio::pin!(connection);
             tokio::select! {
@@ -217,12 +281,12 @@ impl Door {
             return connection.await;
         };
         let bounds = WireBounds {
-            head_bytes: self.limits.max_header_bytes,
+            head_bytes: limits.max_header_bytes,
         };
         let connection = conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.header_timeout)
-            .max_buf_size(self.limits.max_header_bytes)
+            .header_read_timeout(limits.header_timeout)
+            .max_buf_size(limits.max_header_bytes)
             .serve_connection(TokioIo::new(Judged::new(stream, wire, bounds)), service)
             .with_upgrades();
         tokio::pin!(connection);

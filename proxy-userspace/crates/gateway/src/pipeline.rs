@@ -1,32 +1,33 @@
 //! The story of one request, stage by stage.
 
 use std::{
-    convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use audit::Journal;
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, request::Parts};
-use http_body_util::{BodyExt as _, Empty, combinators::UnsyncBoxBody};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
+use ipnet::IpNet;
 use policy::{CanonicalHost, CanonicalRequest, RequestFault, RouteTable, WireFault};
 use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
 
 use crate::{
+    answer::{AnswerBody, Rest, grpc_status},
     authenticate::{Issuers, authenticate},
     certificates::covers,
-    forward::{Forwarded, REQUEST_ID, forward},
+    client::Client,
+    flow::BodyFault,
+    forward::{Answer, Forwarded, REQUEST_ID, forward},
     ledger::{DecisionId, DecisionIds, Ledger},
-    refusal::Refusal,
+    refusal::{self, Refusal},
     upstream::{UpstreamFault, Upstreams},
-    websocket::{Tunnel, asked},
+    websocket::{Extended, Tunnel, asked, extended},
     wire::WireState,
 };
-
-/// Body of an answer.
-pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, hyper::Error>;
 
 /// Why a source is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +91,13 @@ impl Gateway {
 /// The connection a request came on.
 pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
+    /// The worker that it is on.
+    pub(crate) worker: usize,
     pub(crate) tls: &'static str,
+    /// Who is believed about where a request comes from.
+    pub(crate) trusted_hops: Arc<[IpNet]>,
+    /// How long a client may owe the next part of a body.
+    pub(crate) body_timeout: Duration,
     /// What the client was shown.
     pub(crate) certificate: Option<Arc<CertifiedKey>>,
     /// The first host of a request for which it is good: most connections ask for one only.
@@ -99,10 +106,12 @@ pub(crate) struct Connection {
     pub(crate) wire: Option<Arc<WireState>>,
     /// What the connection becomes when its last answer has been sent.
     pub(crate) tunnel: Mutex<Option<Tunnel>>,
+    /// Held by whatever outlives the connection, so that a stop waits for it.
+    pub(crate) drain: watch::Receiver<bool>,
 }
 
 impl Connection {
-    fn refused_head(&self, parts: &Parts) -> Option<WireFault> {
+    fn refused_head(&self, parts: &http::request::Parts) -> Option<WireFault> {
         self.wire.as_ref()?.refused_head(parts)
     }
 
@@ -133,9 +142,11 @@ pub(crate) async fn handle(
 ) -> Response<AnswerBody> {
     let id = gateway.ids.draw();
     let mut request = request;
-    let client = hyper::upgrade::on(&mut request);
-    let (parts, body) = request.into_parts();
-    let head_only = parts.method == Method::HEAD;
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (mut parts, body) = request.into_parts();
+    let extended = extended(&mut parts);
+    let form = form_of(&parts.method, parts.version, &parts.headers);
+    let stands_for_refused = connection.refused_head(&parts).is_some();
     let mut ledger = Ledger::begin(
         &gateway.journal,
         id,
@@ -143,38 +154,82 @@ pub(crate) async fn handle(
         connection.tls,
         &parts,
     );
-    let served = serve(gateway, connection, id, &mut ledger, parts, body).await;
+    // Reading on would ask a client for what it hasn't sent yet.
+    let waits = parts.headers.contains_key(header::EXPECT);
+    let arrived = Arrived {
+        id,
+        parts,
+        extended,
+    };
+    let mut body = Some(body);
+    let served = serve(gateway, connection, &mut ledger, arrived, &mut body).await;
     // An upstream can't answer a request whose body is broken off.
-    let served = served.map_err(|refusal| match connection.refused_body() {
-        Some(fault) if matches!(refusal, Refusal::Upstream(_)) => RequestFault::from(fault).into(),
-        _ => refusal,
+    let served = served.map_err(|refusal| {
+        let of_upstream = matches!(refusal, Refusal::Upstream(_));
+        match (connection.refused_body(), ledger.flow().fault()) {
+            (Some(fault), _) if of_upstream => RequestFault::from(fault).into(),
+            (None, Some(fault)) if of_upstream => fault.into(),
+            _ => refusal,
+        }
     });
+    let opens = extended.is_some().then_some(StatusCode::OK);
+    let opens = opens.unwrap_or(StatusCode::SWITCHING_PROTOCOLS);
     let served = match served {
-        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            match open_tunnel(connection, client, response, ledger).await {
-                Ok(answer) => return named(answer, id),
+        Ok((answer, Some(idle))) if answer.response.status() == opens => {
+            match open_tunnel(connection, upgrade, answer, idle, ledger).await {
+                Ok(response) => return named(response, id),
                 Err(back) => {
                     ledger = back;
                     Err(UpstreamFault::UnaskedUpgrade.into())
                 }
             }
         }
-        served => served,
+        served => served.map(|(answer, _)| answer),
     };
-    let answer = match served {
-        Ok(response) => {
+    let mut response = match served {
+        Ok(answer) => {
             ledger.answered();
-            ledger.close_with(response).map(|body| body.boxed_unsync())
+            ledger.status(answer.response.status());
+            if let Some(status) = grpc_status(answer.response.headers()) {
+                ledger.grpc_status(status);
+            }
+            let (head, body) = answer.response.into_parts();
+            let body = AnswerBody::relayed(body, answer.pace, answer.hold, ledger);
+            Response::from_parts(head, body)
         }
         Err(refusal) => {
             ledger.refused(&refusal);
-            let response = refusal.response(&id, head_only);
-            ledger
-                .close_with(response)
-                .map(|body| body.map_err(|never| match never {}).boxed_unsync())
+            if form == refusal::Asked::Grpc {
+                ledger.grpc_status(refusal.grpc_status());
+            }
+            let response = refusal.response(&id, form);
+            ledger.status(response.status());
+            let rest = body.filter(|_| !waits).and_then(Rest::of);
+            response.map(|body| AnswerBody::own(body, rest, ledger))
         }
     };
-    named(answer, id)
+    if stands_for_refused {
+        // Whatever the answer says: nothing more is read.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    named(response, id)
+}
+
+/// What an answer to this request has to look like if it is refused.
+fn form_of(method: &Method, version: Version, fields: &HeaderMap) -> refusal::Asked {
+    let kind = fields.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let is_grpc = |kind: &[u8]| {
+        let rest = kind.strip_prefix(b"application/grpc");
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    };
+    if *method == Method::HEAD {
+        refusal::Asked::Head
+    } else if version == Version::HTTP_2 && kind.is_some_and(is_grpc) {
+        refusal::Asked::Grpc
+    } else {
+        refusal::Asked::Whole
+    }
 }
 
 fn named(mut answer: Response<AnswerBody>, id: DecisionId) -> Response<AnswerBody> {
@@ -184,58 +239,86 @@ fn named(mut answer: Response<AnswerBody>, id: DecisionId) -> Response<AnswerBod
     answer
 }
 
-/// Hands both ends to the connection, which carries bytes between them once the answer has been sent. The
-/// ledger comes back where that can't be.
+/// Hands both ends to the connection, which carries bytes between them once the answer has been sent; over
+/// HTTP/2, where other requests go on beside, to a task of their own. The ledger comes back where that can't
+/// be.
 async fn open_tunnel(
     connection: &Connection,
     client: OnUpgrade,
-    mut response: Response<Incoming>,
+    answer: Answer,
+    idle: Duration,
     mut ledger: Ledger,
 ) -> Result<Response<AnswerBody>, Ledger> {
-    let Some(wire) = &connection.wire else {
-        return Err(ledger);
-    };
+    let Answer {
+        mut response, hold, ..
+    } = answer;
     let Ok(upstream) = hyper::upgrade::on(&mut response).await else {
         return Err(ledger);
     };
     // Whoever sends on before he has his answer takes this for something else. Asked with no wait
     // before `open`: while one waits, more is read.
-    if wire.has_refused() {
-        return Err(ledger);
+    if let Some(wire) = &connection.wire {
+        if wire.has_refused() {
+            return Err(ledger);
+        }
+        wire.open();
     }
-    wire.open();
     ledger.answered();
     ledger.status(response.status());
     let tunnel = Tunnel {
         client,
         upstream,
+        hold,
         ledger,
+        idle,
     };
-    *connection
-        .tunnel
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
-    Ok(response.map(|_| {
-        Empty::new()
-            .map_err(|never: Infallible| match never {})
-            .boxed_unsync()
-    }))
+    if connection.wire.is_some() {
+        *connection
+            .tunnel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    } else {
+        let drain = connection.drain.clone();
+        tokio::spawn(async move {
+            tunnel.carry().await;
+            drop(drain);
+        });
+    }
+    Ok(response.map(|_| AnswerBody::nothing()))
 }
 
+/// A request as it arrived.
+struct Arrived {
+    id: DecisionId,
+    parts: http::request::Parts,
+    extended: Option<Extended>,
+}
+
+/// The answer, and how long a WebSocket may be silent where it is one's. The body is taken by what is sent
+/// upstream, and stays where nothing is.
 async fn serve(
     gateway: &Gateway,
     connection: &Connection,
-    id: DecisionId,
     ledger: &mut Ledger,
-    parts: Parts,
-    body: Incoming,
-) -> Result<Response<Incoming>, Refusal> {
-    let source = connection.peer.ip();
+    arrived: Arrived,
+    body: &mut Option<Incoming>,
+) -> Result<(Answer, Option<Duration>), Refusal> {
+    let Arrived {
+        id,
+        parts,
+        extended,
+    } = arrived;
+    let peer = connection.peer.ip();
     if gateway.journal.is_failing() {
         return Err(Refusal::AuditUnavailable);
     }
+    let client = Client::of(peer, &parts.headers, &connection.trusted_hops);
     // The lists may have changed since this connection was accepted.
-    gateway.gate.admit(source)?;
+    gateway.gate.admit(peer)?;
+    if client.address != peer.to_canonical() {
+        ledger.client(client.address);
+        gateway.gate.admit(client.address)?;
+    }
 
     if let Some(fault) = connection.refused_head(&parts) {
         return Err(RequestFault::from(fault).into());
@@ -253,16 +336,33 @@ async fn serve(
     ledger.authenticated(principal.as_ref());
 
     let permit = found.authorise(principal.as_ref())?;
-    let websocket = asked(&parts, found.route())?;
+    let websocket = asked(&parts, extended, found.route())?;
+    let most = found.route().max_body_bytes;
+    if body
+        .as_ref()
+        .is_some_and(|it| it.size_hint().lower() > most)
+    {
+        return Err(BodyFault::TooLarge.into());
+    }
     ledger.permitted(&permit);
 
+    let idle = gateway
+        .upstreams
+        .get(&found.route().upstream)?
+        .bounds()
+        .stream_timeout;
+    let is_websocket = websocket.is_some();
     let forwarded = Forwarded {
         id,
-        peer: source,
-        bytes: ledger.request_bytes(),
+        client,
+        peer,
+        worker: connection.worker,
+        flow: ledger.flow().clone(),
         parts,
-        body,
+        body: body.take(),
         websocket,
+        client_timeout: connection.body_timeout,
     };
-    Ok(forward(permit, &gateway.upstreams, forwarded).await?)
+    let answer = forward(permit, &gateway.upstreams, forwarded).await?;
+    Ok((answer, is_websocket.then_some(idle)))
 }

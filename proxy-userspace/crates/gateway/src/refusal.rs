@@ -6,8 +6,8 @@ use http_body_util::Full;
 use policy::{Denial, NoRoute, RequestFault, WireFault};
 
 use crate::{
-    ledger::DecisionId, pipeline::SourceRefusal, token::TokenFault, upstream::UpstreamFault,
-    websocket::WebSocketFault,
+    flow::BodyFault, ledger::DecisionId, pipeline::SourceRefusal, token::TokenFault,
+    upstream::UpstreamFault, websocket::WebSocketFault,
 };
 
 /// Why a request was not served.
@@ -30,8 +30,24 @@ pub(crate) enum Refusal {
     Denied(#[from] Denial),
     #[error(transparent)]
     WebSocket(#[from] WebSocketFault),
+    /// Of the body, while it went up.
+    #[error(transparent)]
+    Body(#[from] BodyFault),
     #[error(transparent)]
     Upstream(#[from] UpstreamFault),
+}
+
+/// What the answer to a request that was refused has to look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// For all of it.
+    Whole,
+    /// With HEAD: over HTTP/2 hyper would send the body all the same, and clients take that for a broken
+    /// stream (RFC 9110, 9.3.2).
+    Head,
+    /// As a gRPC call: its client looks for the status of the call, and sees an HTTP status as a broken
+    /// connection to the service.
+    Grpc,
 }
 
 impl From<NoRoute> for Refusal {
@@ -68,7 +84,12 @@ impl Refusal {
             Self::NoRoute(NoRoute::Unknown) => StatusCode::NOT_FOUND,
             Self::NoRoute(NoRoute::Path(_)) => StatusCode::BAD_REQUEST,
             Self::Token(_) | Self::Denied(Denial::NoPrincipal) => StatusCode::UNAUTHORIZED,
+            Self::Body(BodyFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Upstream(UpstreamFault::Timeout) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Upstream(UpstreamFault::ClientStalled) => StatusCode::REQUEST_TIMEOUT,
+            Self::Upstream(UpstreamFault::Overloaded | UpstreamFault::Unhealthy) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
         }
     }
@@ -85,12 +106,49 @@ impl Refusal {
 
     /// Whether the connection can't be trusted to be in step any more.
     fn closes(&self) -> bool {
-        matches!(self, Self::Request(_) | Self::WebSocket(_))
+        matches!(
+            self,
+            Self::Request(_)
+                | Self::WebSocket(_)
+                | Self::Body(_)
+                | Self::Upstream(UpstreamFault::ClientStalled)
+        )
     }
 
-    /// `head_only` for an answer to HEAD: over HTTP/2 hyper would send the body all the same,
-    /// and clients take that for a broken stream (RFC 9110, 9.3.2).
-    pub(crate) fn response(&self, id: &DecisionId, head_only: bool) -> Response<Full<Bytes>> {
+    /// The status of a gRPC call that was refused (google.rpc.Code).
+    pub(crate) fn grpc_status(&self) -> u32 {
+        match self.status() {
+            StatusCode::BAD_REQUEST => 3,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => 4,
+            StatusCode::FORBIDDEN => 7,
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => 8,
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => 12,
+            StatusCode::UNAUTHORIZED => 16,
+            // It may be otherwise the next time.
+            _ => 14,
+        }
+    }
+
+    /// gRPC over HTTP/2, "Trailers-Only": the whole answer is one head.
+    fn grpc_response(&self, id: &DecisionId) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::default());
+        let headers = response.headers_mut();
+        let kind = HeaderValue::from_static("application/grpc");
+        headers.insert(header::CONTENT_TYPE, kind);
+        headers.insert("grpc-status", HeaderValue::from(self.grpc_status()));
+        let phrase = self.status().canonical_reason().unwrap_or("refused");
+        if let Ok(message) = HeaderValue::try_from(format!("{phrase}; decision {id}")) {
+            headers.insert("grpc-message", message);
+        }
+        response
+    }
+
+    /// The answer to a request that was refused.
+    pub(crate) fn response(&self, id: &DecisionId, asked: Asked) -> Response<Full<Bytes>> {
+        if asked == Asked::Grpc {
+            return self.grpc_response(id);
+        }
+        let head_only = asked == Asked::Head;
         let status = self.status();
         let phrase = status.canonical_reason().unwrap_or("refused");
         let text = format!("{} {phrase}\ndecision {id}\n", status.as_u16());
@@ -149,6 +207,15 @@ mod tests {
             (Denial::Scope.into(), 403, "scope_missing"),
             (Denial::Issuer.into(), 403, "issuer_not_accepted"),
             (UpstreamFault::Timeout.into(), 504, "upstream_timeout"),
+            (UpstreamFault::Unhealthy.into(), 503, "upstream_unhealthy"),
+            (UpstreamFault::Overloaded.into(), 503, "upstream_overloaded"),
+            (UpstreamFault::Unresolved.into(), 502, "upstream_unresolved"),
+            (
+                UpstreamFault::ClientStalled.into(),
+                408,
+                "request_body_timeout",
+            ),
+            (BodyFault::TooLarge.into(), 413, "request_body_too_large"),
             (
                 UpstreamFault::NotConfigured.into(),
                 502,

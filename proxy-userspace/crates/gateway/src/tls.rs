@@ -77,11 +77,18 @@ pub fn trust_anchors(ca_pem: Option<&[u8]>) -> Result<ClientConfig, TlsError> {
             .map_err(invalid)?
             .with_no_client_auth());
     };
+    Ok(builder
+        .with_root_certificates(roots_of(ca_pem)?)
+        .with_no_client_auth())
+}
+
+/// The certificates of a PEM file as those to trust.
+pub(crate) fn roots_of(ca_pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca_pem)? {
         roots.add(certificate).map_err(invalid)?;
     }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    Ok(roots)
 }
 
 pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -94,6 +101,6 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, T
     Ok(chain)
 }
 
-fn invalid(error: rustls::Error) -> TlsError {
+pub(crate) fn invalid(error: rustls::Error) -> TlsError {
     TlsError::Invalid(error.to_string())
 }

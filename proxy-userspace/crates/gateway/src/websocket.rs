@@ -4,16 +4,36 @@
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header,
+    request::Parts,
+};
+use hyper::{
+    ext::Protocol,
+    upgrade::{OnUpgrade, Upgraded},
+};
 use hyper_util::rt::TokioIo;
 use policy::Route;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
+    time,
+};
 
-use crate::ledger::{ByteCount, Ledger};
+use crate::{
+    flow::Flow,
+    ledger::{ByteCount, Ledger},
+    upstream::Hold,
+};
 
 /// The only version there is (RFC 6455, 4.1).
 const VERSION: &[u8] = b"13";
@@ -21,25 +41,74 @@ const VERSION: &[u8] = b"13";
 /// Letters of a key: 16 bytes in base64.
 const KEY_LETTERS: usize = 24;
 
-/// A request that asks for a WebSocket and may have one.
+/// What a server adds to a key before it hashes it (RFC 6455, 1.3).
+const SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A request over HTTP/2 that would be a WebSocket's (RFC 8441, 4). It is judged as the GET that it is over
+/// HTTP/1.1.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked(());
+pub(crate) struct Extended(());
+
+/// A request that asks for a WebSocket and may have one.
+#[derive(Clone, Debug)]
+pub(crate) enum Asked {
+    /// With a handshake that client and upstream do with each other.
+    Http1,
+    /// Without one: the upstream's is done here.
+    Http2 {
+        key: HeaderValue,
+        /// What the upstream has to make of it.
+        accept: String,
+    },
+}
 
 /// Why a WebSocket can't be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WebSocketFault {
-    /// Not what RFC 6455, 4.2.1 asks of an opening handshake.
+    /// Not what RFC 6455, 4.2.1 or RFC 8441, 5 ask of an opening handshake.
     #[error("websocket_handshake_invalid")]
     Handshake,
+    /// Asked for over HTTP/2 on a route that has none.
+    #[error("websocket_not_routed")]
+    NotRouted,
 }
 
-/// Whether a request asks for a WebSocket on a route that has them. Where it hasn't, the request is one like
-/// any other: the field that asks for it doesn't travel.
+/// Reads a CONNECT that names the protocol as what it means. Any other CONNECT stays one, and is refused.
+pub(crate) fn extended(parts: &mut Parts) -> Option<Extended> {
+    let is_one = parts.method == Method::CONNECT
+        && parts.version == Version::HTTP_2
+        && parts
+            .extensions
+            .get::<Protocol>()
+            .is_some_and(|protocol| protocol.as_str() == "websocket");
+    is_one.then(|| {
+        parts.method = Method::GET;
+        Extended(())
+    })
+}
+
+/// Whether a request asks for a WebSocket on a route that has them. Where it hasn't, a request over HTTP/1.1
+/// is one like any other: the field that asks for it doesn't travel.
 ///
 /// # Errors
-/// When it asks in a way that the upstream might take otherwise.
-pub(crate) fn asked(parts: &Parts, route: &Route) -> Result<Option<Asked>, WebSocketFault> {
+/// When it asks in a way that the upstream might take otherwise, or can't be a request like any other.
+pub(crate) fn asked(
+    parts: &Parts,
+    extended: Option<Extended>,
+    route: &Route,
+) -> Result<Option<Asked>, WebSocketFault> {
     let fields = &parts.headers;
+    let has_version = || {
+        let version = only(fields, header::SEC_WEBSOCKET_VERSION);
+        version.is_some_and(|version| version == VERSION)
+    };
+    if extended.is_some() {
+        if !route.websocket {
+            return Err(WebSocketFault::NotRouted);
+        }
+        let asked = has_version().then(ask_upstream).flatten();
+        return asked.map(Some).ok_or(WebSocketFault::Handshake);
+    }
     let mut upgrades = fields.get_all(header::UPGRADE).iter();
     if !route.websocket || !upgrades.any(names_websocket) {
         return Ok(None);
@@ -56,13 +125,61 @@ pub(crate) fn asked(parts: &Parts, route: &Route) -> Result<Option<Asked>, WebSo
         && parts.version == Version::HTTP_11
         && only(fields, header::UPGRADE).is_some()
         && connection_names_upgrade(fields)
-        && only(fields, header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == VERSION)
+        && has_version()
         && key.is_some_and(is_key)
         && !fields.contains_key(header::CONTENT_LENGTH)
         && !fields.contains_key(header::TRANSFER_ENCODING);
     is_one
-        .then_some(Some(Asked(())))
+        .then_some(Some(Asked::Http1))
         .ok_or(WebSocketFault::Handshake)
+}
+
+/// A handshake of our own; none where the system has no randomness.
+fn ask_upstream() -> Option<Asked> {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).ok()?;
+    let key = STANDARD.encode(nonce);
+    let hashed = digest(
+        &SHA1_FOR_LEGACY_USE_ONLY,
+        &[key.as_bytes(), SUFFIX].concat(),
+    );
+    Some(Asked::Http2 {
+        key: HeaderValue::try_from(key).ok()?,
+        accept: STANDARD.encode(hashed),
+    })
+}
+
+impl Asked {
+    /// Asks the upstream for a WebSocket.
+    pub(crate) fn say_upgrade(&self, fields: &mut HeaderMap) {
+        say_upgrade(fields);
+        if let Self::Http2 { key, .. } = self {
+            fields.insert(header::SEC_WEBSOCKET_KEY, key.clone());
+        }
+    }
+
+    /// Whether an upstream's 101 is about that.
+    pub(crate) fn is_answered_by(&self, fields: &HeaderMap) -> bool {
+        let accepted = only(fields, header::SEC_WEBSOCKET_ACCEPT);
+        let accepted = accepted.is_some_and(|accepted| match self {
+            Self::Http1 => true,
+            Self::Http2 { accept, .. } => accepted == accept,
+        });
+        accepted
+            && only(fields, header::UPGRADE).is_some_and(names_websocket)
+            && connection_names_upgrade(fields)
+    }
+
+    /// Tells the client that there is one, in its own version's words.
+    pub(crate) fn tell_upgrade<B>(&self, response: &mut Response<B>) {
+        match self {
+            Self::Http1 => say_upgrade(response.headers_mut()),
+            Self::Http2 { .. } => {
+                *response.status_mut() = StatusCode::OK;
+                response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
+            }
+        }
+    }
 }
 
 /// The value of a field that stands there once.
@@ -84,51 +201,91 @@ fn connection_names_upgrade(fields: &HeaderMap) -> bool {
         .any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// Asks the upstream for one, or tells the client that there is one.
-pub(crate) fn say_upgrade(fields: &mut HeaderMap) {
+fn say_upgrade(fields: &mut HeaderMap) {
     fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-}
-
-/// Whether an upstream's 101 is about a WebSocket.
-pub(crate) fn is_answer(fields: &HeaderMap) -> bool {
-    only(fields, header::UPGRADE).is_some_and(names_websocket)
-        && connection_names_upgrade(fields)
-        && fields.contains_key(header::SEC_WEBSOCKET_ACCEPT)
 }
 
 /// Both ends of a WebSocket, and its record.
 pub(crate) struct Tunnel {
     pub(crate) client: OnUpgrade,
     pub(crate) upstream: Upgraded,
+    pub(crate) hold: Hold,
     pub(crate) ledger: Ledger,
+    /// How long both ends may be silent.
+    pub(crate) idle: Duration,
 }
 
 impl Tunnel {
-    /// Carries bytes in both directions until both ends have finished, or one has broken off.
+    /// Carries bytes in both directions until both ends have finished, one has broken off, or neither has
+    /// said anything for too long.
     pub(crate) async fn carry(self) {
         let Self {
             client,
             upstream,
+            hold: _hold,
             mut ledger,
+            idle,
         } = self;
         // A client that is gone by now has an incomplete record.
         let Ok(client) = client.await else { return };
+        let heard = Heard::now();
         let mut client = Tallied {
             inner: TokioIo::new(client),
-            read: ledger.request_bytes(),
-            written: ByteCount::default(),
+            read: ledger.flow().clone(),
+            written: ledger.tunnels(),
+            heard: heard.clone(),
         };
-        let carried = copy_bidirectional(&mut client, &mut TokioIo::new(upstream)).await;
-        ledger.carried(client.written.bytes(), carried.is_ok());
+        let mut upstream = TokioIo::new(upstream);
+        tokio::select! {
+            carried = copy_bidirectional(&mut client, &mut upstream) => {
+                ledger.carried(carried.is_ok());
+            }
+            () = heard.silence_of(idle) => ledger.carried(false),
+        }
+    }
+}
+
+/// When either end said something last.
+#[derive(Clone)]
+struct Heard {
+    began: Instant,
+    /// Milliseconds after that.
+    last: Arc<AtomicU64>,
+}
+
+impl Heard {
+    fn now() -> Self {
+        Self {
+            began: Instant::now(),
+            last: Arc::default(),
+        }
+    }
+
+    fn something(&self) {
+        let now = self.began.elapsed().as_millis() as u64;
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    /// Returns when nothing was heard for so long.
+    async fn silence_of(&self, idle: Duration) {
+        loop {
+            let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+            let end = self.began + last + idle;
+            if end <= Instant::now() {
+                return;
+            }
+            time::sleep_until(end.into()).await;
+        }
     }
 }
 
 /// Counts what is read and written.
 struct Tallied<S> {
     inner: S,
-    read: ByteCount,
+    read: Flow,
     written: ByteCount,
+    heard: Heard,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Tallied<S> {
@@ -140,6 +297,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tallied<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
         self.read.add(buffer.filled().len() - before);
+        self.heard.something();
         Poll::Ready(Ok(()))
     }
 }
@@ -152,6 +310,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tallied<S> {
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
         self.written.add(written);
+        self.heard.something();
         Poll::Ready(Ok(written))
     }
 

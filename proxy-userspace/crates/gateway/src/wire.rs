@@ -10,12 +10,16 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf as _, BytesMut};
 use http::request::Parts;
 use policy::{Follower, WireBounds, WireFault};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
 /// Bytes that are read from a peer at once.
 const AT_ONCE: usize = 8 * 1024;
@@ -26,6 +30,9 @@ const RECORD: usize = 16 * 1024;
 /// Bytes of a refused peer that are read so that he reads the refusal: closing a socket with unread
 /// bytes resets it.
 const DRAINED: usize = 256 * 1024;
+
+/// How long what a peer still sends is read after the last answer; it closes at once if it has read that.
+const LINGERS: Duration = Duration::from_secs(1);
 
 /// Stands for a head that was refused. No route has this method, so a client that uses it gets no
 /// further either.
@@ -73,6 +80,8 @@ pub(crate) struct Judged<S> {
     /// How many of those may be.
     passed: usize,
     at: At,
+    /// The end of a connection whose last answer is sent.
+    lingering: Option<Pin<Box<Sleep>>>,
 }
 
 enum At {
@@ -92,6 +101,7 @@ impl<S> Judged<S> {
             held: BytesMut::new(),
             passed: 0,
             at: At::Following,
+            lingering: None,
         }
     }
 
@@ -149,12 +159,12 @@ impl<S: AsyncRead + Unpin> Judged<S> {
     }
 
     /// Reads and drops what a refused peer still sends; the answer ends the connection.
-    fn drain(&mut self, context: &mut Context<'_>, mut dropped: usize) {
+    fn drain(&mut self, context: &mut Context<'_>, mut dropped: usize) -> Poll<()> {
         let mut room = [MaybeUninit::uninit(); AT_ONCE];
         while dropped < DRAINED {
             let mut part = ReadBuf::uninit(&mut room);
             match Pin::new(&mut self.stream).poll_read(context, &mut part) {
-                Poll::Pending => return,
+                Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) if !part.filled().is_empty() => {
                     dropped += part.filled().len();
                     self.at = At::Refused(dropped);
@@ -163,6 +173,7 @@ impl<S: AsyncRead + Unpin> Judged<S> {
             }
         }
         self.at = At::Refused(DRAINED);
+        Poll::Ready(())
     }
 }
 
@@ -186,7 +197,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Judged<S> {
                     return Poll::Ready(Ok(()));
                 }
                 At::Refused(dropped) => {
-                    this.drain(context, dropped);
+                    let _ = this.drain(context, dropped);
                     return Poll::Pending;
                 }
             }
@@ -221,7 +232,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Judged<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Judged<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Judged<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -246,7 +257,24 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Judged<S> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
+    /// Closing a socket with unread bytes resets it, and takes the last answer with it: what comes is read
+    /// for a moment more.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let this = &mut *self;
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            this.lingering = Some(Box::pin(sleep(LINGERS)));
+        }
+        let dropped = match this.at {
+            At::Refused(dropped) => dropped,
+            At::Following | At::Refusing(_) => 0,
+        };
+        if this.drain(context, dropped).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        match &mut this.lingering {
+            Some(lingering) => lingering.as_mut().poll(context).map(Ok),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }

@@ -104,6 +104,7 @@ mod tests {
             upstream: "app".to_owned(),
             relaxed: crate::Relaxations::default(),
             websocket: false,
+            max_body_bytes: 0,
         }])
         .expect("no conflict");
         let message = Request::builder().uri("/x").header("host", "a.example");

@@ -45,6 +45,8 @@ pub struct Route {
     pub relaxed: Relaxations,
     /// Whether a request may become a WebSocket.
     pub websocket: bool,
+    /// Most bytes of a request's body.
+    pub max_body_bytes: u64,
 }
 
 impl Route {
@@ -201,6 +203,7 @@ mod tests {
             upstream: "app".to_owned(),
             relaxed: Relaxations::default(),
             websocket: false,
+            max_body_bytes: 0,
         }
     }
 

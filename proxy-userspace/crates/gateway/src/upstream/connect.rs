@@ -1,0 +1,192 @@
+//! One connection to an endpoint: TCP, TLS where the upstream has it, HTTP/1.1 or HTTP/2.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
+    time,
+};
+use tokio_rustls::TlsConnector;
+
+use super::{body::UpstreamBody, fault::ConnectFault};
+use crate::keepalive::keep_alive;
+
+/// Largest head of an answer.
+const LARGEST_HEAD: usize = 64 * 1024;
+
+/// Most fields of an answer's head; hyper's own bound of 100 is less than some services send.
+const MOST_FIELDS: usize = 256;
+
+/// What an upstream may send of one HTTP/2 answer, and of all on one connection, before its client has
+/// read it. The library's 64 KiB would hold large answers to one round trip each.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// How long a connection with open streams may be silent before it is asked whether it lives.
+const PING_AFTER: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The version an upstream is spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// What the two agree on in TLS (RFC 7301); without TLS, HTTP/1.1.
+    #[default]
+    Negotiated,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2; without TLS by prior knowledge (RFC 9113, 3.3).
+    Http2,
+}
+
+/// How an upstream is known to be who it should be.
+#[derive(Clone)]
+pub struct UpstreamTls {
+    any: TlsConnector,
+    http1: TlsConnector,
+    /// Whom to expect; the host of the URL without it.
+    server_name: Option<ServerName<'static>>,
+}
+
+impl UpstreamTls {
+    /// TLS as `config` says it. `server_name` goes into SNI, and is what the certificate has to be good for.
+    pub fn new(
+        config: ClientConfig,
+        protocol: Protocol,
+        server_name: Option<ServerName<'static>>,
+    ) -> Self {
+        let with = |alpn: &[&[u8]]| {
+            let mut config = config.clone();
+            config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+            TlsConnector::from(Arc::new(config))
+        };
+        let http1 = with(&[b"http/1.1"]);
+        let any = match protocol {
+            Protocol::Negotiated => with(&[b"h2", b"http/1.1"]),
+            Protocol::Http2 => with(&[b"h2"]),
+            Protocol::Http1 => http1.clone(),
+        };
+        Self {
+            any,
+            http1,
+            server_name,
+        }
+    }
+}
+
+/// What a request is given to.
+#[derive(Debug)]
+pub(super) enum Sender {
+    Http1(http1::SendRequest<UpstreamBody>),
+    Http2(http2::SendRequest<UpstreamBody>),
+}
+
+/// Makes connections.
+pub(super) struct Connector {
+    pub(super) tls: Option<UpstreamTls>,
+    pub(super) protocol: Protocol,
+    pub(super) timeout: Duration,
+}
+
+impl Connector {
+    /// Connects to `address`, where `host` is said to be. The slot is held for as long as the connection.
+    /// `only_http1` where it is to become something else.
+    pub(super) async fn connect(
+        &self,
+        address: SocketAddr,
+        host: &ServerName<'static>,
+        only_http1: bool,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Result<Sender, ConnectFault> {
+        let connecting = self.connect_untimed(address, host, only_http1, slot);
+        time::timeout(self.timeout, connecting)
+            .await
+            .unwrap_or(Err(ConnectFault::Timeout))
+    }
+
+    async fn connect_untimed(
+        &self,
+        address: SocketAddr,
+        host: &ServerName<'static>,
+        only_http1: bool,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Result<Sender, ConnectFault> {
+        let tcp = TcpStream::connect(address)
+            .await
+            .map_err(ConnectFault::Tcp)?;
+        // Small requests must not wait for the upstream's delayed acknowledgement.
+        let _ = tcp.set_nodelay(true);
+        keep_alive(&tcp);
+        let Some(tls) = &self.tls else {
+            let http2 = self.protocol == Protocol::Http2 && !only_http1;
+            return speak(tcp, http2, slot).await;
+        };
+        let connector = if only_http1 { &tls.http1 } else { &tls.any };
+        let name = tls.server_name.as_ref().unwrap_or(host).clone();
+        let stream = connector
+            .connect(name, tcp)
+            .await
+            .map_err(ConnectFault::Tls)?;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        if self.protocol == Protocol::Http2 && !only_http1 && !http2 {
+            return Err(ConnectFault::NotHttp2);
+        }
+        speak(stream, http2, slot).await
+    }
+}
+
+async fn speak<S>(
+    stream: S,
+    http2: bool,
+    slot: Option<OwnedSemaphorePermit>,
+) -> Result<Sender, ConnectFault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stream = TokioIo::new(stream);
+    if http2 {
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(LARGEST_HEAD as u32)
+            .keep_alive_interval(PING_AFTER)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .handshake(stream)
+            .await
+            .map_err(ConnectFault::Http)?;
+        drive(connection, slot);
+        return Ok(Sender::Http2(sender));
+    }
+    let (sender, connection) = http1::Builder::new()
+        .max_headers(MOST_FIELDS)
+        .max_buf_size(LARGEST_HEAD)
+        .handshake(stream)
+        .await
+        .map_err(ConnectFault::Http)?;
+    drive(connection.with_upgrades(), slot);
+    Ok(Sender::Http1(sender))
+}
+
+/// Runs a connection to its end, where the worker is that asked for it.
+fn drive(
+    connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
+    slot: Option<OwnedSemaphorePermit>,
+) {
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection to an upstream ended");
+        }
+        drop(slot);
+    });
+}
+
+impl From<ConnectFault> for io::Error {
+    fn from(fault: ConnectFault) -> Self {
+        Self::other(fault)
+    }
+}

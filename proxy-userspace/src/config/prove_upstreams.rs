@@ -1,0 +1,458 @@
+//! Upstreams as proven.
+
+use std::{net::IpAddr, num::NonZeroUsize, time::Duration};
+
+use gateway::{
+    Balance, ClientIdentity, Ejection, EndpointRule, HealthCheck, Protocol, ServerName, Target,
+    TlsError, UpstreamBounds, UpstreamRoots, UpstreamSpec, UpstreamTls, upstream_client,
+};
+use http::{HeaderName, HeaderValue, Uri, uri::PathAndQuery};
+use toml::Spanned;
+
+use super::{
+    mistake::Prover,
+    value::{in_range, prove_duration, read_file, reject_repeated},
+    written_upstream::{self as written, NamedBalance},
+};
+use crate::feed::parse_prefix;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) fn upstreams(
+    prover: &mut Prover<'_>,
+    written: &[written::Upstream],
+) -> Vec<UpstreamSpec> {
+    let names = written.iter().map(|upstream| &upstream.name);
+    reject_repeated(prover, "upstream", names);
+    let numbered = written.iter().enumerate();
+    numbered
+        .filter_map(|(index, upstream)| Proving { index, upstream }.prove(prover))
+        .collect()
+}
+
+/// One of them, and where it stands.
+struct Proving<'w> {
+    index: usize,
+    upstream: &'w written::Upstream,
+}
+
+impl Proving<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("upstream[{}].{name}", self.index)
+    }
+
+    fn prove(&self, prover: &mut Prover<'_>) -> Option<UpstreamSpec> {
+        let written = self.upstream;
+        let protocol = match written.protocol.unwrap_or_default() {
+            written::Protocol::Auto => Protocol::Negotiated,
+            written::Protocol::Http1 => Protocol::Http1,
+            written::Protocol::Http2 => Protocol::Http2,
+        };
+        let bounds = self.bounds(prover);
+        let balance = self.balance(prover);
+        let rule = self.rule(prover);
+        let urls = self.urls(prover);
+        let health = self.health(prover, urls.as_ref().map(|(uris, _)| uris));
+        let (uris, targets) = urls?;
+        let encrypted = uris
+            .first()
+            .is_some_and(|uri| uri.scheme_str() == Some("https"));
+        let tls = if encrypted {
+            Some(self.tls(prover, protocol)?)
+        } else {
+            self.reject_tls_keys(prover);
+            None
+        };
+        Some(UpstreamSpec {
+            name: written.name.as_ref().clone(),
+            targets,
+            tls,
+            protocol,
+            balance,
+            rule,
+            health,
+            ejection: Ejection {
+                failures: in_range(
+                    prover,
+                    &self.key("eject_after"),
+                    written.eject_after.as_ref(),
+                    5,
+                    (0, 1_000_000),
+                ),
+                first: self.duration(prover, "eject_for", &written.eject_for, 10 * SECOND),
+            },
+            bounds,
+        })
+    }
+
+    fn duration(
+        &self,
+        prover: &mut Prover<'_>,
+        name: &str,
+        written: &Option<Spanned<String>>,
+        default: Duration,
+    ) -> Duration {
+        prove_duration(prover, &self.key(name), written.as_ref(), default)
+    }
+
+    fn bounds(&self, prover: &mut Prover<'_>) -> UpstreamBounds {
+        let written = self.upstream;
+        let mut number = |name: &str, written: &Option<Spanned<usize>>, default, range| {
+            in_range(prover, &self.key(name), written.as_ref(), default, range)
+        };
+        let many = 1_000_000;
+        let max_idle = number("max_idle", &written.max_idle, 64, (0, 100_000));
+        let max_connections = number("max_connections", &written.max_connections, 1024, (1, many));
+        let max_streams = number("max_streams", &written.max_streams, 100, (1, 10_000));
+        let max_waiting = number("max_waiting", &written.max_waiting, 1024, (0, many));
+        let retries = number("retries", &written.retries, 2, (0, 10));
+        let max_requests = match &written.max_requests {
+            None => None,
+            given => NonZeroUsize::new(number("max_requests", given, many, (1, many))),
+        };
+        UpstreamBounds {
+            connect_timeout: self.duration(
+                prover,
+                "connect_timeout",
+                &written.connect_timeout,
+                2 * SECOND,
+            ),
+            response_timeout: self.duration(
+                prover,
+                "response_timeout",
+                &written.response_timeout,
+                30 * SECOND,
+            ),
+            stream_timeout: self.duration(
+                prover,
+                "stream_timeout",
+                &written.stream_timeout,
+                300 * SECOND,
+            ),
+            total_timeout: written.total_timeout.as_ref().map(|given| {
+                prove_duration(prover, &self.key("total_timeout"), Some(given), SECOND)
+            }),
+            idle_timeout: self.duration(prover, "idle_timeout", &written.idle_timeout, 60 * SECOND),
+            max_idle,
+            max_connections,
+            max_streams,
+            max_requests,
+            max_waiting,
+            queue_timeout: self.duration(prover, "queue_timeout", &written.queue_timeout, SECOND),
+            retries,
+            slow_start: match &written.slow_start {
+                None => Duration::ZERO,
+                given => self.duration(prover, "slow_start", given, SECOND),
+            },
+            resolve_interval: self.duration(
+                prover,
+                "resolve_interval",
+                &written.resolve_interval,
+                30 * SECOND,
+            ),
+        }
+    }
+
+    fn balance(&self, prover: &mut Prover<'_>) -> Balance {
+        let Some(written) = &self.upstream.balance else {
+            return Balance::default();
+        };
+        match written.as_ref() {
+            written::Balance::Named(NamedBalance::LeastLoaded) => Balance::LeastLoaded,
+            written::Balance::Named(NamedBalance::RoundRobin) => Balance::RoundRobin,
+            written::Balance::Named(NamedBalance::Source) => Balance::HashSource,
+            written::Balance::Cookie { cookie } => Balance::HashCookie(cookie.clone()),
+            written::Balance::Header { header } => match header.parse::<HeaderName>() {
+                Ok(name) => Balance::HashHeader(name),
+                Err(_) => {
+                    prover.reject(
+                        &self.key("balance"),
+                        written.span(),
+                        "names no header field",
+                        "write it like { header = \"x-tenant\" }",
+                    );
+                    Balance::default()
+                }
+            },
+        }
+    }
+
+    fn rule(&self, prover: &mut Prover<'_>) -> EndpointRule {
+        let mut allowed = Vec::new();
+        if let Some(written) = &self.upstream.allow_addresses {
+            for entry in written.as_ref() {
+                match parse_prefix(entry) {
+                    Ok(prefix) => allowed.push(prefix),
+                    Err(problem) => prover.reject(
+                        &self.key("allow_addresses"),
+                        written.span(),
+                        problem,
+                        "write it like \"127.0.0.1\" or \"169.254.0.0/16\"",
+                    ),
+                }
+            }
+        }
+        EndpointRule { allowed }
+    }
+
+    /// Its URLs, and what they lead to.
+    fn urls(&self, prover: &mut Prover<'_>) -> Option<(Vec<Uri>, Vec<Target>)> {
+        let written = self.upstream;
+        let key = self.key("name");
+        if written.url.is_some() == written.urls.is_some() {
+            let mend = "write url = \"http://127.0.0.1:8080\", or urls = […] for several endpoints";
+            let problem = "needs just one of url and urls";
+            prover.reject(&key, written.name.span(), problem, mend);
+            return None;
+        }
+        let mut uris: Vec<Uri> = Vec::new();
+        let mut targets = Vec::new();
+        for (name, url) in written.urls() {
+            let Some((uri, target)) = parse_url(url.as_ref()) else {
+                prover.reject(
+                    &self.key(name),
+                    url.span(),
+                    "is no http or https URL of a server alone",
+                    "write it like \"http://127.0.0.1:8080\"; the path comes from the request",
+                );
+                return None;
+            };
+            let other = uris
+                .first()
+                .is_some_and(|first| first.scheme() != uri.scheme());
+            if other || targets.contains(&target) {
+                prover.reject(
+                    &self.key(name),
+                    url.span(),
+                    if other {
+                        "has another scheme than the first"
+                    } else {
+                        "is there already"
+                    },
+                    "name different servers, all with https or all with http",
+                );
+                return None;
+            }
+            uris.push(uri);
+            targets.push(target);
+        }
+        if targets.is_empty() {
+            let problem = "names no URL in urls";
+            prover.reject(&key, written.name.span(), problem, "name one at least");
+            return None;
+        }
+        Some((uris, targets))
+    }
+
+    fn health(&self, prover: &mut Prover<'_>, uris: Option<&Vec<Uri>>) -> Option<HealthCheck> {
+        let written = self.upstream.health.as_ref()?;
+        let key = |name: &str| self.key(&format!("health.{name}"));
+        let path = written.path.as_ref();
+        if !path.starts_with('/') || path.parse::<PathAndQuery>().is_err() {
+            let mend = "write it like \"/healthz\"";
+            prover.reject(&key("path"), written.path.span(), "is no path", mend);
+        }
+        let host = written.host.as_ref().map(|host| host.as_ref().clone());
+        let host = host.or_else(|| {
+            let authority = uris?.first()?.authority()?;
+            Some(authority.as_str().to_owned())
+        });
+        let host = HeaderValue::try_from(host?);
+        let Ok(host) = host else {
+            let span = written
+                .host
+                .as_ref()
+                .map_or(written.path.span(), Spanned::span);
+            prover.reject(&key("host"), span, "is no host", "write a host's name");
+            return None;
+        };
+        let statuses = written
+            .statuses
+            .as_ref()
+            .map_or([200, 399], |it| *it.as_ref());
+        if let Some(given) = &written.statuses
+            && !(100 <= statuses[0] && statuses[0] <= statuses[1] && statuses[1] < 600)
+        {
+            let mend = "write the first and the last, like [200, 299]";
+            prover.reject(
+                &key("statuses"),
+                given.span(),
+                "is no range of statuses",
+                mend,
+            );
+        }
+        let times = (1, 1000);
+        Some(HealthCheck {
+            path: path.clone(),
+            host,
+            interval: prove_duration(
+                prover,
+                &key("interval"),
+                written.interval.as_ref(),
+                5 * SECOND,
+            ),
+            timeout: prove_duration(
+                prover,
+                &key("timeout"),
+                written.timeout.as_ref(),
+                2 * SECOND,
+            ),
+            healthy_after: in_range(
+                prover,
+                &key("healthy_after"),
+                written.healthy_after.as_ref(),
+                2,
+                times,
+            ),
+            unhealthy_after: in_range(
+                prover,
+                &key("unhealthy_after"),
+                written.unhealthy_after.as_ref(),
+                3,
+                times,
+            ),
+            statuses: statuses[0]..=statuses[1],
+        })
+    }
+
+    /// Keys about TLS have no meaning without it; a `ca` beside `http://` is a mistake about the scheme.
+    fn reject_tls_keys(&self, prover: &mut Prover<'_>) {
+        let written = self.upstream;
+        let paths = [
+            ("ca", &written.ca),
+            ("certificate", &written.certificate),
+            ("key", &written.key),
+        ];
+        let texts = [
+            ("server_name", &written.server_name),
+            ("spiffe_id", &written.spiffe_id),
+        ];
+        let spans = paths
+            .into_iter()
+            .filter_map(|(name, given)| Some((name, given.as_ref()?.span())))
+            .chain(
+                texts
+                    .into_iter()
+                    .filter_map(|(name, given)| Some((name, given.as_ref()?.span()))),
+            );
+        for (name, span) in spans {
+            let mend = "write https:// in its URL, or remove this";
+            prover.reject(
+                &self.key(name),
+                span,
+                "is about TLS, which http has not",
+                mend,
+            );
+        }
+    }
+
+    fn tls(&self, prover: &mut Prover<'_>, protocol: Protocol) -> Option<UpstreamTls> {
+        let written = self.upstream;
+        let ca = match &written.ca {
+            Some(path) => Some(read_file(prover, &self.key("ca"), path)?),
+            None => None,
+        };
+        let roots = match (&ca, &written.spiffe_id) {
+            (None, Some(id)) => {
+                let problem = "says whom to expect and not who vouches for it";
+                let mend = "add ca = \"…\" with the trust domain's certificates";
+                prover.reject(&self.key("spiffe_id"), id.span(), problem, mend);
+                return None;
+            }
+            (Some(_), Some(id)) if !id.as_ref().starts_with("spiffe://") => {
+                let mend = "write it like \"spiffe://example.org/orders\"";
+                prover.reject(&self.key("spiffe_id"), id.span(), "is no SPIFFE ID", mend);
+                return None;
+            }
+            (Some(ca), Some(id)) => UpstreamRoots::Spiffe(ca, id.as_ref()),
+            (Some(ca), None) => UpstreamRoots::Pem(ca),
+            (None, None) => UpstreamRoots::System,
+        };
+        let identity = self.identity(prover)?;
+        let config = upstream_client(roots, identity)
+            .map_err(|error| {
+                let span = written
+                    .ca
+                    .as_ref()
+                    .map_or(written.name.span(), Spanned::span);
+                prover.reject(
+                    &self.key("ca"),
+                    span,
+                    error,
+                    "give a PEM file of certificates",
+                );
+            })
+            .ok()?;
+        let server_name = match &written.server_name {
+            None => None,
+            Some(name) => match ServerName::try_from(name.as_ref().clone()) {
+                Ok(name) => Some(name),
+                Err(_) => {
+                    let mend = "write it like \"orders.internal\"";
+                    prover.reject(&self.key("server_name"), name.span(), "is no name", mend);
+                    return None;
+                }
+            },
+        };
+        Some(UpstreamTls::new(config, protocol, server_name))
+    }
+
+    /// `None` for a mistake, `Some(None)` where it shows no certificate.
+    fn identity(&self, prover: &mut Prover<'_>) -> Option<Option<ClientIdentity>> {
+        let written = self.upstream;
+        let (certificate, key) = match (&written.certificate, &written.key) {
+            (None, None) => return Some(None),
+            (Some(certificate), Some(key)) => (certificate, key),
+            (Some(alone), None) | (None, Some(alone)) => {
+                let (there, lacks) = if written.key.is_some() {
+                    ("key", "certificate")
+                } else {
+                    ("certificate", "key")
+                };
+                let problem = format!("is of no use without {lacks}");
+                let mend = format!("add {lacks} = \"…\"");
+                prover.reject(&self.key(there), alone.span(), problem, mend);
+                return None;
+            }
+        };
+        let chain = read_file(prover, &self.key("certificate"), certificate)?;
+        let secret = read_file(prover, &self.key("key"), key)?;
+        ClientIdentity::load(&chain, &secret)
+            .map(Some)
+            .map_err(|error| match error {
+                TlsError::NoKey | TlsError::KeyMismatch => {
+                    let mend = "give the PEM private key of that certificate";
+                    prover.reject(&self.key("key"), key.span(), error, mend);
+                }
+                TlsError::NoCertificate | TlsError::Invalid(_) => {
+                    let mend = "give the PEM certificate, then its chain";
+                    prover.reject(&self.key("certificate"), certificate.span(), error, mend);
+                }
+            })
+            .ok()
+    }
+}
+
+fn parse_url(text: &str) -> Option<(Uri, Target)> {
+    let uri = text.parse::<Uri>().ok()?;
+    let default = match uri.scheme_str()? {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let alone = matches!(uri.path(), "" | "/") && uri.query().is_none();
+    let authority = uri.authority()?;
+    if !alone || authority.as_str().contains('@') {
+        return None;
+    }
+    let port = authority.port_u16().unwrap_or(default);
+    let bare = authority.host().trim_matches(['[', ']']);
+    let target = match bare.parse::<IpAddr>() {
+        Ok(address) => Target::Address((address, port).into()),
+        Err(_) => {
+            let name = ServerName::try_from(bare.to_owned()).ok()?;
+            Target::Name(bare.to_owned(), port, name)
+        }
+    };
+    Some((uri, target))
+}
