@@ -38,6 +38,7 @@ pub mod figures;
 pub mod frames;
 pub mod front;
 pub mod ground;
+pub mod grpc;
 pub mod held;
 pub mod list_server;
 pub mod loaded;

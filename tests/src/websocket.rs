@@ -52,6 +52,68 @@ async def main():
 asyncio.run(main())
 "#;
 
+/// The same over HTTP/2 (RFC 8441), which that library doesn't speak: with `h2`, and two frames by hand.
+const TALK_H2: &str = r#"
+import socket, ssl, struct, sys
+import h2.config, h2.connection, h2.events, h2.settings
+ca, path, port, token, version = sys.argv[1:6]
+trust = ssl.create_default_context(cafile=ca)
+trust.set_alpn_protocols(["h2"])
+wire = trust.wrap_socket(socket.create_connection(("127.0.0.1", int(port)), 8),
+                         server_hostname="api.example")
+connection = h2.connection.H2Connection(h2.config.H2Configuration(validate_outbound_headers=False))
+connection.initiate_connection()
+wire.sendall(connection.data_to_send())
+heard, status, ended = b"", None, False
+def listen(until):
+    global heard, status, ended
+    while not until():
+        data = wire.recv(65536)
+        if not data:
+            sys.exit("the connection ended")
+        for event in connection.receive_data(data):
+            if isinstance(event, h2.events.DataReceived):
+                heard += event.data
+                connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, h2.events.ResponseReceived):
+                status = dict(event.headers)[b":status"].decode()
+            elif isinstance(event, (h2.events.StreamEnded, h2.events.StreamReset)):
+                ended = True
+        wire.sendall(connection.data_to_send())
+extended = lambda: connection.remote_settings.get(h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL)
+listen(extended)
+fields = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https"),
+          (":path", path), (":authority", "api.example"), ("sec-websocket-version", version)]
+if token:
+    fields.append(("authorization", "Bearer " + token))
+connection.send_headers(1, fields)
+wire.sendall(connection.data_to_send())
+listen(lambda: status)
+if status != "200":
+    print("status", status)
+    sys.exit()
+def frame(opcode, payload):
+    mask = b"abcd"
+    masked = bytes(byte ^ mask[n % 4] for n, byte in enumerate(payload))
+    return bytes([0x80 | opcode, 0x80 | len(payload)]) + mask + masked
+def hear():
+    global heard
+    listen(lambda: len(heard) > 1 and len(heard) >= 2 + heard[1])
+    payload, heard = heard[2:2 + heard[1]], heard[2 + heard[1]:]
+    return payload
+print("subject", hear().decode())
+connection.send_data(1, frame(1, b"hello"))
+wire.sendall(connection.data_to_send())
+assert hear() == b"hello"
+connection.send_data(1, frame(8, struct.pack("!H", 1000)))
+wire.sendall(connection.data_to_send())
+print("closed", struct.unpack("!H", hear())[0])
+listen(lambda: ended)
+connection.end_stream(1)
+wire.sendall(connection.data_to_send())
+wire.unwrap()
+"#;
+
 /// An echo server, until it is dropped.
 pub struct EchoServer {
     child: Child,
@@ -101,13 +163,37 @@ impl Drop for EchoServer {
 /// # Errors
 /// When it can't be run, or what it sent didn't come back.
 pub fn talk(front: &Front, path: &str, token: Option<&str>) -> Rigged<Vec<String>> {
-    let port = front.address.port().to_string();
     let uri = format!("wss://{HOST}{path}");
+    run(front, TALK, &uri, token, &[])
+}
+
+/// The same over HTTP/2, with this version of the protocol (13 is the only one there is).
+///
+/// # Errors
+/// When it can't be run, or what it sent didn't come back.
+pub fn talk_over_http2(
+    front: &Front,
+    path: &str,
+    token: Option<&str>,
+    version: &str,
+) -> Rigged<Vec<String>> {
+    run(front, TALK_H2, path, token, &[version])
+}
+
+fn run(
+    front: &Front,
+    script: &str,
+    target: &str,
+    token: Option<&str>,
+    more: &[&str],
+) -> Rigged<Vec<String>> {
+    let port = front.address.port().to_string();
     let said = output(
-        Command::new(PYTHON)
-            .args(["-c", TALK])
+        Command::new("timeout")
+            .args(["20", PYTHON, "-c", script])
             .arg(&front.ground.pki.ca)
-            .args([&uri, &port, token.unwrap_or_default()]),
+            .args([target, &port, token.unwrap_or_default()])
+            .args(more),
     )?;
     let text = String::from_utf8_lossy(&said.stdout);
     if !said.status.success() {

@@ -3,6 +3,7 @@
 
 use portcullis_tests::{
     front::{Answer, Front},
+    ground::Ground,
     run::Rigged,
     scene::HOST,
 };
@@ -191,5 +192,43 @@ fn nobody_is_introduced_on_a_public_route() -> Rigged<()> {
     }
     let record = front.record_of(answer.field("x-request-id"))?;
     assert_eq!(record["principal"], serde_json::Value::Null);
+    Ok(())
+}
+
+#[test]
+fn a_trusted_hop_is_believed_about_where_a_request_comes_from() -> Rigged<()> {
+    let front = Ground::set()?
+        .add(
+            "[[listener]]",
+            "trusted_hops = [\"127.0.0.0/8\", \"10.0.0.0/8\"]",
+        )?
+        .start()?;
+    let chain = "X-Forwarded-For: 203.0.113.9, 198.51.100.7, 10.1.2.3";
+    for answer in answers(&front, &[chain])? {
+        assert_eq!(answer.told("for"), "198.51.100.7, 10.1.2.3, 127.0.0.1");
+        assert_eq!(
+            answer.told("forwarded"),
+            "for=198.51.100.7;host=\"api.example\";proto=https, for=10.1.2.3, for=127.0.0.1"
+        );
+        let record = front.record_of(answer.field("x-request-id"))?;
+        assert_eq!(record["client"], "198.51.100.7", "{record}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_lists_judge_whom_a_trusted_hop_speaks_for() -> Rigged<()> {
+    let front = Ground::set()?
+        .add("[[listener]]", "trusted_hops = [\"127.0.0.1\"]")?
+        .alter(
+            "[admin]",
+            "[lists]\nblocked = [\"198.51.100.0/24\"]\n\n[admin]",
+        )?
+        .start()?;
+    let answer = front.curl("/public", &["-H", "X-Forwarded-For: 198.51.100.7"])?;
+    assert_eq!(answer.status, 403);
+    let record = front.record_of(answer.field("x-request-id"))?;
+    assert_eq!(record["reason"], "source_blocked", "{record}");
+    assert_eq!(front.curl("/public", &[])?.status, 200);
     Ok(())
 }

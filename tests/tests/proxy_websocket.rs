@@ -4,7 +4,7 @@ use portcullis_tests::{
     front::Front,
     ground::Ground,
     run::Rigged,
-    websocket::{EchoServer, talk},
+    websocket::{EchoServer, talk, talk_over_http2},
     wire::{assert_refused, get},
 };
 
@@ -113,5 +113,63 @@ fn bytes_behind_an_upgrade_that_isnt_granted_are_judged_as_requests() -> Rigged<
     assert_eq!(answer.text.matches("HTTP/1.1 200").count(), 1, "{answer:?}");
     assert_eq!(answer.text.matches("HTTP/1.1 401").count(), 1, "{answer:?}");
     assert_eq!(front.heard()?, ["GET /public HTTP/1.1"]);
+    Ok(())
+}
+
+#[test]
+fn a_websocket_over_http2_is_judged_as_the_get_that_it_is_over_http1() -> Rigged<()> {
+    let server = EchoServer::start()?;
+    let front = with_websockets(&server, "orders")?;
+    let over_http2 = |token: Option<&str>| talk_over_http2(&front, "/orders/1", token, "13");
+    assert_eq!(over_http2(None)?, ["status 401"]);
+    let token = front.token("files")?;
+    assert_eq!(over_http2(Some(&token))?, ["status 403"]);
+    let token = front.token("orders:read")?;
+    assert_eq!(over_http2(Some(&token))?, ["subject alice", "closed 1000"]);
+    let record = front.audited("the WebSocket", |line| line["status"] == 200)?;
+    assert_eq!(record["protocol"], "HTTP/2.0", "{record}");
+    assert_eq!(record["method"], "GET", "{record}");
+    assert_eq!(record["complete"], true, "{record}");
+    for bytes in ["request_bytes", "response_bytes"] {
+        let count = record[bytes].as_u64().unwrap_or_default();
+        assert!((10..100).contains(&count), "{bytes}: {record}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_websocket_over_http2_is_refused_where_there_is_none_or_in_no_known_version() -> Rigged<()> {
+    let server = EchoServer::start()?;
+    let front = with_websockets(&server, "orders")?;
+    let said = talk_over_http2(&front, "/public", None, "13")?;
+    assert_eq!(said, ["status 400"]);
+    front.audited("the refusal", |line| {
+        line["reason"] == "websocket_not_routed"
+    })?;
+    let token = front.token("orders:read")?;
+    let said = talk_over_http2(&front, "/orders/1", Some(&token), "8")?;
+    assert_eq!(said, ["status 400"]);
+    front.audited("the refusal", |line| {
+        line["reason"] == "websocket_handshake_invalid"
+    })?;
+    Ok(())
+}
+
+/// Neither end says anything: nobody knows whether they are there.
+#[test]
+fn a_websocket_on_which_nothing_is_said_ends() -> Rigged<()> {
+    let server = EchoServer::start()?;
+    let front = Ground::set()?
+        .with_upstream(server.address())?
+        .add("name = \"app\"", "stream_timeout = \"500ms\"")?
+        .add("name = \"public\"", "websocket = true")?
+        .start()?;
+    let answer = front.raw(opening("/public", &[]).as_bytes())?;
+    assert_eq!(answer.status(), 101);
+    assert!(answer.closed, "{answer:?}");
+    let record = front.audited("the WebSocket", |line| line["status"] == 101)?;
+    assert_eq!(record["complete"], false, "{record}");
+    // The server says who is calling in a frame of 8 bytes.
+    assert_eq!(record["response_bytes"], 8, "{record}");
     Ok(())
 }

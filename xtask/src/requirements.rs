@@ -201,6 +201,20 @@ pub(crate) const ALL: &[Requirement] = {
             Debian(&["python3-websockets"]),
         ),
         row(
+            "h2 for Python",
+            "be a client of WebSockets over HTTP/2",
+            Rig,
+            Path("/usr/lib/python3/dist-packages/h2"),
+            Debian(&["python3-h2"]),
+        ),
+        row(
+            "grpcio",
+            "be client and server of gRPC",
+            Rig,
+            Path("/usr/lib/python3/dist-packages/grpc"),
+            Debian(&["python3-grpcio"]),
+        ),
+        row(
             "openssl",
             "look at TLS from outside",
             Rig,

@@ -154,8 +154,8 @@ pub(crate) async fn handle(
         connection.tls,
         &parts,
     );
-    // Reading on would ask a client for what it hasn't sent yet.
-    let waits = parts.headers.contains_key(header::EXPECT);
+    // Reading on would ask a client for what it hasn't sent yet; a refused gRPC call is one head.
+    let read_on = !parts.headers.contains_key(header::EXPECT) && form != refusal::Asked::Grpc;
     let arrived = Arrived {
         id,
         parts,
@@ -204,7 +204,7 @@ pub(crate) async fn handle(
             }
             let response = refusal.response(&id, form);
             ledger.status(response.status());
-            let rest = body.filter(|_| !waits).and_then(Rest::of);
+            let rest = body.filter(|_| read_on).and_then(Rest::of);
             response.map(|body| AnswerBody::own(body, rest, ledger))
         }
     };
