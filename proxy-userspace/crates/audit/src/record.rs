@@ -10,7 +10,7 @@ use serde::Serialize;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
     /// A request, whatever became of it.
-    Request(RequestRecord),
+    Request(Box<RequestRecord>),
     /// A connection that ended before it carried a request.
     Connection(ConnectionRecord),
     /// A change of the lists.
@@ -24,12 +24,13 @@ pub enum Event {
 }
 
 /// What was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Sent to the upstream.
     Permit,
     /// Refused.
+    #[default]
     Deny,
 }
 
@@ -43,7 +44,7 @@ pub struct PrincipalRecord {
 }
 
 /// One request.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RequestRecord {
     /// Names the decision to the client and the upstream (`x-request-id`).
     pub decision_id: String,

@@ -34,10 +34,6 @@ pub(crate) struct AnswerBody {
     ledger: Option<Ledger>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all answers are an upstream's; a box each would cost an allocation"
-)]
 enum Source {
     Nothing,
     Own(Full<Bytes>, Option<Rest>),

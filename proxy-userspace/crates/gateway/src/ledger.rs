@@ -2,7 +2,7 @@
 //! middle of a stage.
 
 use std::{
-    fmt,
+    fmt, mem,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -72,7 +72,7 @@ pub(crate) struct Ledger {
     flow: Flow,
     tunnel: Option<ByteCount>,
     head_only: bool,
-    record: RequestRecord,
+    record: Box<RequestRecord>,
 }
 
 impl Ledger {
@@ -91,7 +91,7 @@ impl Ledger {
             flow: Flow::begin(began),
             tunnel: None,
             head_only: parts.method == Method::HEAD,
-            record: RequestRecord {
+            record: Box::new(RequestRecord {
                 decision_id: id.to_string(),
                 peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string(),
                 client: None,
@@ -113,7 +113,7 @@ impl Ledger {
                 decision_us: 0,
                 upstream_us: None,
                 total_us: 0,
-            },
+            }),
         }
     }
 
@@ -146,7 +146,7 @@ impl Ledger {
             peer,
             reason,
             ..
-        } = &self.record;
+        } = self.record.as_ref();
         tracing::info!(decision_id, peer, reason, "refused");
         self.decide();
     }
@@ -216,8 +216,9 @@ impl Drop for Ledger {
             self.record.response_bytes = tunnel.bytes();
         }
         self.record.total_us = micros(self.began.elapsed());
-        if let Err(error) = self.journal.record(&Event::Request(self.record.clone())) {
-            tracing::error!(%error, decision_id = self.record.decision_id, "audit record lost");
+        let event = Event::Request(mem::take(&mut self.record));
+        if let Err(error) = self.journal.record(&event) {
+            tracing::error!(%error, ?event, "audit record lost");
         }
     }
 }

@@ -9,7 +9,7 @@
 //! wire          HTTP/1.1 judged before it is read
 //! pipeline      the story of one request, stage by stage
 //!   client        who asks, where others stand between
-//!   authenticate  who is calling: the bearer token, against token, keys
+//!   authenticate  who is calling: the bearer token, against token, keys; verified remembers
 //!   forward       the permitted request to the upstream, and its answer back
 //!   websocket     bytes in both directions, once that was permitted
 //!   refusal       every way to say no, and its status
@@ -46,6 +46,7 @@ mod stamp;
 mod tls;
 mod token;
 mod upstream;
+mod verified;
 mod websocket;
 mod wire;
 mod workers;

@@ -333,9 +333,9 @@ async fn serve(
     ledger.routed(found.route());
 
     let principal = authenticate(found.route(), &parts.headers, &gateway.issuers)?;
-    ledger.authenticated(principal.as_ref());
+    ledger.authenticated(principal.as_deref());
 
-    let permit = found.authorise(principal.as_ref())?;
+    let permit = found.authorise(principal.as_deref())?;
     let websocket = asked(&parts, extended, found.route())?;
     let most = found.route().max_body_bytes;
     if body

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,7 +15,10 @@ use jsonwebtoken::{Validation, errors::ErrorKind};
 use policy::Principal;
 use serde::{Deserialize, de::IgnoredAny};
 
-use crate::keys::KeyStore;
+use crate::{
+    keys::KeyStore,
+    verified::{TokenHash, Verified, VerifiedTokens},
+};
 
 /// Longest token in bytes; longer ones are refused before they are decoded.
 const LONGEST_TOKEN: usize = 8 * 1024;
@@ -70,6 +74,7 @@ pub struct IssuerRules {
 pub struct Issuer {
     rules: IssuerRules,
     keys: KeyStore,
+    verified: VerifiedTokens,
 }
 
 /// A JOSE header (RFC 7515, 4). What may redirect verification is looked at only to refuse it;
@@ -94,9 +99,9 @@ struct Header {
 struct Claims {
     sub: String,
     #[serde(rename = "exp")]
-    _expires: u64,
+    expires: u64,
     #[serde(rename = "nbf")]
-    _not_before: Option<u64>,
+    not_before: Option<u64>,
     #[serde(rename = "iat")]
     _issued: Option<u64>,
     /// RFC 8693, 4.2: a list in one string.
@@ -113,7 +118,11 @@ struct UnverifiedIssuer {
 impl Issuer {
     /// An issuer with these rules and keys.
     pub fn new(rules: IssuerRules, keys: KeyStore) -> Self {
-        Self { rules, keys }
+        Self {
+            rules,
+            keys,
+            verified: VerifiedTokens::default(),
+        }
     }
 
     /// Its rules.
@@ -126,8 +135,17 @@ impl Issuer {
         &self.keys
     }
 
+    /// Who holds a token, where this issuer's was proven before.
+    pub(crate) fn recognise(&self, hash: TokenHash) -> Result<Option<Arc<Principal>>, TokenFault> {
+        self.verified.find(hash, &self.keys.current())
+    }
+
     /// Proves who holds a token that names this issuer.
-    pub(crate) fn verify(&self, token: &str) -> Result<Principal, TokenFault> {
+    pub(crate) fn verify(
+        &self,
+        token: &str,
+        hash: TokenHash,
+    ) -> Result<Arc<Principal>, TokenFault> {
         let header = parse_header(token)?;
         if !self.rules.algorithms.contains(&header.alg) {
             return Err(TokenFault::Algorithm);
@@ -150,11 +168,20 @@ impl Issuer {
             // Two lists can disagree; neither is believed.
             (Some(_), Some(_)) => return Err(TokenFault::Claims),
         };
-        Ok(Principal {
+        let principal = Arc::new(Principal {
             issuer: self.rules.name.clone(),
             subject: claims.sub,
             scopes,
-        })
+        });
+        let leeway = self.rules.leeway.as_secs();
+        let verified = Verified {
+            principal: Arc::clone(&principal),
+            from: claims.not_before.unwrap_or(0).saturating_sub(leeway),
+            until: claims.expires.saturating_add(leeway),
+            keys,
+        };
+        self.verified.remember(hash, verified);
+        Ok(principal)
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {
