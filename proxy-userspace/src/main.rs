@@ -10,6 +10,7 @@
 //! drops         what was dropped lately
 //! lifeline      what no list may cut off
 //! run           the daemon: composition, start, stop
+//! service, bound  what serves requests, and may be exchanged
 //! guard         its kernel side
 //! watch         the daemon's standing jobs
 //! bulk, memory  long work behind requests, and what it allocates
@@ -20,6 +21,7 @@
 
 mod admin;
 mod block;
+mod bound;
 mod bulk;
 mod cli;
 mod config;
@@ -34,6 +36,7 @@ mod memory;
 mod progress;
 mod render;
 mod run;
+mod service;
 mod source;
 mod state;
 mod trail;
@@ -87,8 +90,8 @@ fn act(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             print(&format!(
                 "{}: good: {} listeners, {} routes\n",
                 config.display(),
-                proven.listeners.len(),
-                proven.routes.routes().len()
+                proven.service.listeners.len(),
+                proven.service.routes.routes().len()
             ))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -122,6 +125,7 @@ fn act(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         } => block::confirm(&daemon, change, list),
         Command::Interface(interface) => interfaces::act(interface),
         Command::Limit(limit) => act_on_limit(limit),
+        Command::Reload { daemon } => tell(&daemon, &Request::Reload),
         Command::Status { daemon } => tell(&daemon, &Request::Status),
     }
 }
@@ -232,6 +236,7 @@ fn show(output: Output, reply: Reply) -> Result<ExitCode, Box<dyn Error>> {
         Reply::Limits { limits, pending } => {
             print(&(render::limits(&limits) + &render::reverts(pending)))?;
         }
+        Reply::Reloaded { changes, .. } => print(&render::reloaded(&changes))?,
         Reply::Status(status) => print(&render::status(&status))?,
         Reply::Error { message } => eprintln!("portcullis: {message}"),
     }

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    num::NonZeroUsize,
     path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -10,23 +9,24 @@ use std::{
 
 use audit::{AuditError, Journal};
 use datapath::{DatapathError, Host};
-use gateway::{Gateway, Listener, SourceGate, Upstream, Upstreams, Workers};
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-    task, time,
+    sync::{mpsc, watch},
+    time,
 };
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     admin::{self, Admin, AdminError},
-    config::{self, Config, ListenerConfig, Mistakes},
+    bound::{Bound, ServiceError},
+    config::{self, Config, Mistakes},
     drops::Drops,
     guard::{self, GuardError},
     lifeline::Lifelines,
     lists::{Configured, ListError, Lists},
     memory::keep_large_blocks_apart,
+    service::Service,
     source::{Feeds, Known},
     state::{State, StateError},
     trail::note,
@@ -50,12 +50,8 @@ pub(crate) enum RunError {
     Kernel(#[from] DatapathError),
     #[error(transparent)]
     Guard(#[from] GuardError),
-    #[error("{place}: the port is in use; stop what listens there (`ss -ltnp`), or choose another")]
-    PortInUse { place: String },
-    #[error(
-        "{place}: can't be bound: {source}; use an address of this host, and a port this user may bind"
-    )]
-    CantBind { place: String, source: io::Error },
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     #[error("the system refused {what}: {source}")]
     System {
         what: &'static str,
@@ -80,15 +76,15 @@ pub(crate) fn run(config_path: &Path) -> Result<(), RunError> {
             what: "a runtime",
             source,
         })?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, config_path));
     // A trace needs a moment to put the normal program back.
     runtime.shutdown_timeout(Duration::from_secs(2));
     result
 }
 
-async fn serve(config: Config) -> Result<(), RunError> {
+async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
     // From here on a signal ends the daemon in order, however early it comes.
-    let mut stop_signals = StopSignals::new().map_err(|source| RunError::System {
+    let mut signals = Signals::new().map_err(|source| RunError::System {
         what: "a signal handler",
         source,
     })?;
@@ -121,8 +117,10 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let lists = Arc::new(Lists::load(state, found, &configured)?);
     let lifelines = Arc::new(Lifelines::new(
         config
+            .service
             .needed
-            .into_iter()
+            .iter()
+            .cloned()
             .chain(feeds.iter().filter_map(Known::host))
             .collect(),
     ));
@@ -132,11 +130,9 @@ async fn serve(config: Config) -> Result<(), RunError> {
         guard::recover(set_aside, config.kernel.as_ref(), &lists, &journal);
     }
     let admin_socket = admin::bind(&config.admin_socket, !config.admin_uids.is_empty())?;
-    let listeners = bind_all(config.listeners, config.workers).await?;
-    let addresses: Vec<String> = listeners
-        .iter()
-        .map(|it| it.address().to_string())
-        .collect();
+    let mut config_service = config.service;
+    let listeners = std::mem::take(&mut config_service.listeners);
+    let bound = Bound::all(listeners, config_service.workers).await?;
 
     let configured_interfaces = config.kernel.as_ref().map(|it| it.interfaces.clone());
     let added = lists.stored(guard::ADDED)?;
@@ -152,33 +148,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         .map_err(no_thread)?;
     drop(earlier_life);
 
-    let (stop, draining) = watch::channel(false);
-    let upstreams: Upstreams = config
-        .upstreams
-        .into_iter()
-        .map(|spec| Arc::new(Upstream::new(spec, config.workers)))
-        .collect();
-    for upstream in upstreams.iter() {
-        tokio::spawn(standing_jobs::keep_upstream(
-            Arc::clone(upstream),
-            Arc::clone(&journal),
-        ));
-    }
-    let gateway = Gateway::new(
-        config.routes,
-        config
-            .issuers
-            .iter()
-            .map(|issuer| Arc::clone(&issuer.issuer))
-            .collect(),
-        upstreams,
-        Arc::clone(&lists) as Arc<dyn SourceGate>,
-        Arc::clone(&journal),
-    );
-    let gateway = Arc::new(gateway.map_err(|source| RunError::System {
-        what: "randomness",
-        source,
-    })?);
+    let stop = Arc::new(watch::Sender::new(false));
     let feeds = Feeds::new(
         Arc::clone(&lists),
         Arc::clone(&journal),
@@ -188,6 +158,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         feeds,
     )?;
     let drops = Arc::new(Drops::new());
+    let (reload, mut reloads) = mpsc::channel(1);
     let admin = Arc::new(Admin {
         lists: Arc::clone(&lists),
         feeds: Arc::clone(&feeds),
@@ -198,16 +169,13 @@ async fn serve(config: Config) -> Result<(), RunError> {
         allowed_uids: config.admin_uids,
         widest: config.widest,
         started: Instant::now(),
-        listeners: addresses.clone(),
+        listeners: Mutex::new(bound.addresses()),
+        reload,
         without_kernel,
-        draining: draining.clone(),
+        draining: stop.subscribe(),
         tracing: Mutex::new(()),
     });
-    for issuer in config.issuers {
-        standing_jobs::load_keys(&issuer).await;
-        tokio::spawn(standing_jobs::keep_keys(issuer));
-    }
-    tokio::spawn(admin.serve(admin_socket));
+    tokio::spawn(Arc::clone(&admin).serve(admin_socket));
     tokio::spawn(standing_jobs::expire(
         Arc::clone(&lists),
         Arc::clone(&journal),
@@ -218,7 +186,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         Arc::clone(&journal),
     ));
     tokio::spawn(standing_jobs::protect(
-        lifelines,
+        Arc::clone(&lifelines),
         Arc::clone(&lists),
         Arc::clone(&journal),
     ));
@@ -239,30 +207,48 @@ async fn serve(config: Config) -> Result<(), RunError> {
             .spawn(move || standing_jobs::sample(samples, &lists, &drops, &journal))
             .map_err(no_thread)?;
     }
-    for listener in &listeners {
-        tokio::spawn(standing_jobs::keep_certificates(
-            Arc::clone(listener.certificates()),
-            Arc::clone(&journal),
-        ));
-    }
-    let workers =
-        Workers::start(config.workers, &listeners, &gateway, &draining).map_err(no_thread)?;
-    drop((draining, listeners));
-    note(
-        &journal,
-        "start",
-        &format!("serving on {}", addresses.join(", ")),
-    );
-    tracing::info!(listeners = addresses.join(", "), "portcullis is ready");
+    let mut service = Service::start(
+        config_service,
+        bound,
+        Arc::clone(&lists),
+        lifelines,
+        Arc::clone(&journal),
+        &stop,
+    )
+    .await?;
+    let addresses = service.addresses().join(", ");
+    note(&journal, "start", &format!("serving on {addresses}"));
+    tracing::info!(listeners = addresses, "portcullis is ready");
 
-    let signal = stop_signals.next().await;
+    let signal = loop {
+        let (outcome, asker) = tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Stop(signal) => break signal,
+                Asked::Reload => (service.reload(config_path).await, None),
+            },
+            Some(asker) = reloads.recv() => (service.reload(config_path).await, Some(asker)),
+        };
+        match &outcome {
+            Ok(done) => {
+                tracing::info!(digest = done.digest, changes = ?done.changes, "reloaded");
+                admin.listens_on(service.addresses());
+            }
+            Err(error) => {
+                tracing::error!(%error, "NOT RELOADED: the configuration before serves on")
+            }
+        }
+        if let Some(asker) = asker {
+            // Whoever asked may be gone.
+            let _ = asker.send(outcome.map_err(|error| error.to_string()));
+        }
+    };
     note(
         &journal,
         "drain",
         &format!("{signal}: at most {:?}", config.drain),
     );
     tracing::info!(signal, drain = ?config.drain, "no further connections; finishing what runs");
-    let _ = stop.send(true);
+    stop.send_replace(true);
     // Every listener and connection holds a receiver; when the last is gone, all is done.
     let drained = time::timeout(config.drain, async {
         while stop.receiver_count() > 1 {
@@ -271,7 +257,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     });
     let whole = drained.await.is_ok();
     // Connections that outlived the drain are cut off here, and recorded as such.
-    let _ = task::spawn_blocking(|| workers.end()).await;
+    service.end().await;
     counting.record();
     note(
         &journal,
@@ -300,44 +286,33 @@ fn no_thread(source: io::Error) -> RunError {
     }
 }
 
-async fn bind_all(
-    configs: Vec<ListenerConfig>,
-    workers: NonZeroUsize,
-) -> Result<Vec<Arc<Listener>>, RunError> {
-    let mut listeners = Vec::new();
-    for config in configs {
-        let bound = Listener::bind(config.address, workers, config.spec).await;
-        listeners.push(bound.map(Arc::new).map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => RunError::PortInUse {
-                place: config.place,
-            },
-            _ => RunError::CantBind {
-                place: config.place,
-                source,
-            },
-        })?);
-    }
-    Ok(listeners)
-}
-
-/// SIGTERM and SIGINT.
-struct StopSignals {
+/// SIGTERM and SIGINT end the daemon; SIGHUP has it read its configuration again.
+struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
-impl StopSignals {
+impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hang_up.recv() => Asked::Reload,
         }
     }
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop(&'static str),
+    Reload,
 }

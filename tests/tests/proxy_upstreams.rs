@@ -72,26 +72,32 @@ fn turns_are_taken_where_that_is_asked_for() -> Rigged<()> {
 /// One endpoint sits on a request; while it does, the other one is less loaded.
 #[test]
 fn the_endpoint_with_fewer_requests_gets_the_next() -> Rigged<()> {
-    let slow = Scripted::start(|_, stream| {
-        thread::sleep(Duration::from_secs(5));
+    let released = Arc::new(AtomicBool::new(false));
+    let waits = Arc::clone(&released);
+    let slow = Scripted::start(move |_, stream| {
+        while !waits.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(10));
+        }
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow")?;
         Ok(true)
     })?;
     let quick = named("quick")?;
     let front = in_front_of(&[slow.address(), quick.address()], "")?;
-    // Until one of them is stuck.
     thread::scope(|scope| -> Rigged<()> {
-        let stuck: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| front.curl("/public", &[])))
-            .collect();
-        eventually("a request is stuck", SOON, || {
-            (!slow.seen().is_empty()).then_some(())
-        })?;
-        let answers = answers(&front, 20, &[])?;
-        assert_eq!(count(&answers, "quick"), 20, "{answers:?}");
-        for one in stuck {
-            assert!(one.join().is_ok());
+        // One after the other, until one is stuck.
+        let mut asked = Vec::new();
+        while slow.seen().is_empty() {
+            let one = scope.spawn(|| front.curl("/public", &["--max-time", "60"]));
+            eventually("it is answered or stuck", SOON, || {
+                (one.is_finished() || !slow.seen().is_empty()).then_some(())
+            })?;
+            asked.push(one);
         }
+        let answers = answers(&front, 20, &[]);
+        released.store(true, Ordering::SeqCst);
+        let answers = answers?;
+        assert_eq!(count(&answers, "quick"), 20, "{answers:?}");
+        assert!(asked.into_iter().all(|one| one.join().is_ok()));
         Ok(())
     })
 }

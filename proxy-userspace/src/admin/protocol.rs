@@ -105,6 +105,8 @@ pub(crate) enum Request {
     RemoveFeed { name: String },
     /// How the daemon is.
     Status,
+    /// Read the configuration again.
+    Reload,
     /// The guarded interfaces.
     Interfaces,
     /// Guard one more.
@@ -166,6 +168,13 @@ pub(crate) enum Reply {
     },
     /// How the daemon is.
     Status(Box<Status>),
+    /// The configuration was read again and is in force.
+    Reloaded {
+        /// What is other than before, in a few words each.
+        changes: Vec<String>,
+        /// SHA-256 of the file, in hexadecimal.
+        digest: String,
+    },
     /// The guarded interfaces.
     Interfaces { interfaces: Vec<InterfaceStatus> },
     /// The kernel's limits in force.

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use tokio::{
         BufReader,
     },
     net::{UnixListener, UnixStream, unix::UCred},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time,
 };
 
@@ -29,6 +29,7 @@ use crate::{
     drops::Drops,
     lifeline::Lifelines,
     lists::{ListError, Lists, Widest},
+    service::Reloaded,
     source::{Feeds, FeedsError},
 };
 
@@ -69,13 +70,18 @@ pub(super) enum Refused {
     Interface(#[from] InterfaceError),
 }
 
+/// A question for a reload, by whom its outcome is waited for.
+pub(crate) type ReloadAsked = oneshot::Sender<Result<Reloaded, String>>;
+
 /// What the admin socket acts on.
 pub(crate) struct Admin {
     pub(crate) lists: Arc<Lists>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) allowed_uids: Vec<u32>,
     pub(crate) started: Instant,
-    pub(crate) listeners: Vec<String>,
+    pub(crate) listeners: Mutex<Vec<String>>,
+    /// Has the configuration read again.
+    pub(crate) reload: mpsc::Sender<ReloadAsked>,
     pub(crate) without_kernel: Option<String>,
     pub(crate) draining: watch::Receiver<bool>,
     pub(crate) feeds: Arc<Feeds>,
@@ -229,6 +235,7 @@ impl Admin {
 
     fn act(&self, request: Request, peer: &UCred) -> Result<Reply, Refused> {
         match request {
+            Request::Reload => Ok(self.reload()),
             Request::Status => Ok(Reply::Status(Box::new(self.status()?))),
             Request::Why { address } => Ok(self.why(address)?),
             Request::Interfaces => Ok(Reply::Interfaces {
@@ -260,6 +267,30 @@ impl Admin {
         }
     }
 
+    /// Where the proxy listens from now on.
+    pub(crate) fn listens_on(&self, addresses: Vec<String>) {
+        *self.listening() = addresses;
+    }
+
+    fn listening(&self) -> MutexGuard<'_, Vec<String>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the outcome; the caller is on a thread that may.
+    fn reload(&self) -> Reply {
+        let (asker, outcome) = oneshot::channel();
+        let asked = self.reload.blocking_send(asker).is_ok();
+        match outcome.blocking_recv() {
+            Ok(Ok(Reloaded { changes, digest })) if asked => Reply::Reloaded { changes, digest },
+            Ok(Err(message)) => Reply::Error { message },
+            _ => Reply::Error {
+                message: "the daemon is stopping".to_owned(),
+            },
+        }
+    }
+
     fn status(&self) -> Result<Status, ListError> {
         let kernel = self.lists.with_kernel(|datapath| {
             let reasons = datapath.counters()?;
@@ -271,7 +302,7 @@ impl Admin {
             pid: std::process::id(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             draining: *self.draining.borrow(),
-            listeners: self.listeners.clone(),
+            listeners: self.listening().clone(),
             interfaces: self.interfaces(),
             without_kernel: self.without_kernel.clone(),
             lists: self

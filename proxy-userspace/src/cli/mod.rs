@@ -91,6 +91,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         daemon: Daemon,
     },
+    /// Have the daemon read its configuration again, and put it in force whole or not at all
+    Reload {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
     /// How the daemon is
     Status {
         #[command(flatten)]

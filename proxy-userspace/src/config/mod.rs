@@ -21,7 +21,7 @@ mod written_upstream;
 use std::{fs, path::Path};
 
 pub(crate) use mistake::{Mistake, Mistakes};
-pub(crate) use prove::{Config, IssuerConfig, KernelConfig, ListenerConfig};
+pub(crate) use prove::{Config, IssuerConfig, KernelConfig, ListenerConfig, ServiceConfig};
 pub(crate) use prove_kernel::limit_setting;
 
 /// Reads and proves a configuration file.

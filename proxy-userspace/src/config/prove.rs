@@ -2,6 +2,7 @@
 //! running anything.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -10,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use datapath::{Pins, Rules};
 use gateway::{Issuer, ListenerLimits, ListenerSpec, UpstreamSpec};
 use ipnet::IpNet;
@@ -19,7 +21,7 @@ use toml::Spanned;
 use crate::{
     feed::{SHORTEST_V4, SHORTEST_V6},
     lists::{ALLOW, CONFIG_TRUSTED, Widest},
-    source::{Feed, feed_host},
+    source::{Feed, feed_host, hexadecimal},
 };
 
 use super::{
@@ -30,14 +32,28 @@ use super::{
 };
 use crate::lifeline::Needed;
 
-/// A configuration that can be run.
-pub(crate) struct Config {
+/// What serves requests, and may be exchanged while it does.
+pub(crate) struct ServiceConfig {
     pub(crate) listeners: Vec<ListenerConfig>,
     pub(crate) issuers: Vec<IssuerConfig>,
     pub(crate) upstreams: Vec<UpstreamSpec>,
     /// Hosts that upstreams and keys are on.
     pub(crate) needed: Vec<Needed>,
     pub(crate) routes: RouteTable,
+    /// Threads that serve requests.
+    pub(crate) workers: NonZeroUsize,
+    /// All that is read at the start only, by the name of its table.
+    pub(crate) fixed: BTreeMap<String, toml::Value>,
+    /// SHA-256 of the file, in hexadecimal.
+    pub(crate) digest: String,
+}
+
+/// Tables that may change while the daemon runs.
+const EXCHANGED: [&str; 4] = ["listener", "issuer", "upstream", "route"];
+
+/// A configuration that can be run.
+pub(crate) struct Config {
+    pub(crate) service: ServiceConfig,
     pub(crate) kernel: Option<KernelConfig>,
     pub(crate) trusted: Vec<IpNet>,
     pub(crate) blocked: Vec<IpNet>,
@@ -54,10 +70,9 @@ pub(crate) struct Config {
     pub(crate) kernel_interval: Duration,
     pub(crate) state_directory: PathBuf,
     pub(crate) drain: Duration,
-    /// Threads that serve requests.
-    pub(crate) workers: NonZeroUsize,
 }
 
+#[derive(Clone)]
 pub(crate) struct ListenerConfig {
     pub(crate) address: SocketAddr,
     /// File, line, key and value, for what can go wrong only when it is bound.
@@ -122,12 +137,21 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
             .filter_map(|entry| prove_prefix(prover, key, entry))
             .collect()
     };
+    let fixed: BTreeMap<String, toml::Value> = toml::from_str(text).unwrap_or_default();
     let config = Config {
-        listeners,
-        issuers,
-        upstreams,
-        needed,
-        routes,
+        service: ServiceConfig {
+            listeners,
+            issuers,
+            upstreams,
+            needed,
+            routes,
+            workers: prove_workers(&mut prover, &written.runtime),
+            fixed: fixed
+                .into_iter()
+                .filter(|(name, _)| !EXCHANGED.contains(&name.as_str()))
+                .collect(),
+            digest: hexadecimal(digest(&SHA256, text.as_bytes()).as_ref()),
+        },
         kernel,
         trusted: prefixes(&mut prover, "lists.trusted", &written.lists.trusted),
         blocked: prefixes(&mut prover, "lists.blocked", &written.lists.blocked),
@@ -175,7 +199,6 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
             written.shutdown.drain.as_ref(),
             Duration::from_secs(30),
         ),
-        workers: prove_workers(&mut prover, &written.runtime),
     };
     prover.finish(config)
 }

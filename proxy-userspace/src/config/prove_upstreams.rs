@@ -368,7 +368,7 @@ impl Proving<'_> {
             (Some(ca), None) => UpstreamRoots::Pem(ca),
             (None, None) => UpstreamRoots::System,
         };
-        let identity = self.identity(prover)?;
+        let (identity, shown) = self.identity(prover)?;
         let config = upstream_client(roots, identity)
             .map_err(|error| {
                 let span = written
@@ -394,14 +394,21 @@ impl Proving<'_> {
                 }
             },
         };
-        Some(UpstreamTls::new(config, protocol, server_name))
+        let id = written.spiffe_id.as_ref().map(|id| id.as_ref().as_bytes());
+        let made_of = [
+            ca.as_deref().unwrap_or_default(),
+            id.unwrap_or_default(),
+            &shown[0],
+            &shown[1],
+        ];
+        Some(UpstreamTls::new(config, &made_of, protocol, server_name))
     }
 
-    /// `None` for a mistake, `Some(None)` where it shows no certificate.
-    fn identity(&self, prover: &mut Prover<'_>) -> Option<Option<ClientIdentity>> {
+    /// The certificate that is shown to it, and what it was read from; `None` for a mistake.
+    fn identity(&self, prover: &mut Prover<'_>) -> Option<(Option<ClientIdentity>, [Vec<u8>; 2])> {
         let written = self.upstream;
         let (certificate, key) = match (&written.certificate, &written.key) {
-            (None, None) => return Some(None),
+            (None, None) => return Some((None, Default::default())),
             (Some(certificate), Some(key)) => (certificate, key),
             (Some(alone), None) | (None, Some(alone)) => {
                 let (there, lacks) = if written.key.is_some() {
@@ -418,7 +425,7 @@ impl Proving<'_> {
         let chain = read_file(prover, &self.key("certificate"), certificate)?;
         let secret = read_file(prover, &self.key("key"), key)?;
         ClientIdentity::load(&chain, &secret)
-            .map(Some)
+            .map(|identity| (Some(identity), [chain, secret]))
             .map_err(|error| match error {
                 TlsError::NoKey | TlsError::KeyMismatch => {
                     let mend = "give the PEM private key of that certificate";

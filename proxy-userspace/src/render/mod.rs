@@ -209,6 +209,15 @@ pub(crate) fn interfaces(interfaces: &[InterfaceStatus]) -> String {
     text
 }
 
+/// What a reload did.
+pub(crate) fn reloaded(changes: &[String]) -> String {
+    let lines: String = changes
+        .iter()
+        .map(|change| format!("  {change}\n"))
+        .collect();
+    format!("reloaded\n{lines}")
+}
+
 pub(crate) fn status(status: &Status) -> String {
     let mut text = format!(
         "portcullis {} (pid {}), up {}{}\n",

@@ -148,11 +148,13 @@ impl Kept {
 
 /// The first half of a SHA-256, which nobody finds another content for.
 fn hex(bytes: &[u8]) -> String {
-    let sum = digest(&SHA256, bytes);
-    sum.as_ref()[..16]
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    hexadecimal(&digest(&SHA256, bytes).as_ref()[..16])
+}
+
+/// Two digits a byte.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -43,6 +43,7 @@ use crate::{
 
 pub(crate) use self::{
     content::RefreshError,
+    content::hexadecimal,
     definition::{Definition, Feed, Flaw},
     record::{FeedReport, Record},
     refresh::{Manner, Refreshed},

@@ -132,6 +132,11 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
+    /// The URL.
+    pub(crate) fn url(&self) -> String {
+        self.uri.to_string()
+    }
+
     /// A fetcher for `url` that trusts what `tls` trusts and asks only where `rule` permits.
     ///
     /// # Errors

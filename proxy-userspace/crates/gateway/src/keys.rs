@@ -52,6 +52,15 @@ pub enum KeySource {
     Url(Box<Fetcher>),
 }
 
+impl KeySource {
+    fn origin(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Url(fetcher) => fetcher.url(),
+        }
+    }
+}
+
 /// Keys that can verify.
 #[derive(Debug, Default)]
 pub struct KeySet {
@@ -191,6 +200,17 @@ impl KeyStore {
     /// The keys in force.
     pub fn current(&self) -> Arc<KeySet> {
         self.keys.load_full()
+    }
+
+    /// Takes over the keys in force of another store with the same source.
+    pub fn take_over(&self, other: &Self) -> bool {
+        let same = self.source.origin() == other.source.origin()
+            && self.algorithms == other.algorithms
+            && !other.current().is_empty();
+        if same {
+            self.keys.store(other.current());
+        }
+        same
     }
 
     /// Reads the source and puts its keys in force.

@@ -3,6 +3,7 @@
 //! ```text
 //! workers       a thread for each core
 //! listener      accept, ask the lists, TLS, HTTP/1.1 or HTTP/2; drain at the end
+//! live          what requests meet, exchanged as a whole
 //! paced         what a client has to read
 //! keepalive     peers that are gone without a word
 //! sources       how many connections each source has
@@ -38,6 +39,7 @@ mod keepalive;
 mod keys;
 mod ledger;
 mod listener;
+mod live;
 mod paced;
 mod pipeline;
 mod refusal;
@@ -57,6 +59,7 @@ pub use certificates::{CertificateFiles, Certificates};
 pub use fetch::{FetchBounds, FetchError, Fetched, Fetcher, Validators};
 pub use keys::{KeyError, KeySet, KeySource, KeyStore};
 pub use listener::{Listener, ListenerLimits, ListenerSpec};
+pub use live::Live;
 pub use pipeline::{Gateway, SourceGate, SourceRefusal};
 pub use rustls::pki_types::ServerName;
 pub use stamp::FileStamp;

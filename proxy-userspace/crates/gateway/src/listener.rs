@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use audit::{ConnectionRecord, Event, Verdict};
 use http::Request;
 use hyper::{body::Incoming, server::conn, service::service_fn};
@@ -28,8 +29,9 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use crate::{
     certificates::Certificates,
     keepalive::keep_alive,
+    live::Live,
     paced::Paced,
-    pipeline::{Connection, Gateway, handle},
+    pipeline::{Connection, handle},
     sources::Sources,
     tls::ServerTls,
     wire::{Judged, WireState},
@@ -76,12 +78,31 @@ pub struct Listener {
     address: SocketAddr,
     /// Until their workers take them.
     sockets: Vec<Mutex<Option<net::TcpListener>>>,
+    shared: ArcSwap<Shared>,
+    closed: watch::Sender<bool>,
+}
+
+/// What the connections of a listener share. One that is open keeps what it began with.
+struct Shared {
     tls: TlsAcceptor,
     certificates: Arc<Certificates>,
     limits: ListenerLimits,
     trusted_hops: Arc<[IpNet]>,
     slots: Arc<Semaphore>,
     sources: Arc<Sources>,
+}
+
+impl From<ListenerSpec> for Shared {
+    fn from(spec: ListenerSpec) -> Self {
+        Self {
+            tls: TlsAcceptor::from(spec.tls.config),
+            certificates: spec.tls.certificates,
+            slots: Arc::new(Semaphore::new(spec.limits.max_connections)),
+            sources: Sources::new(spec.limits.max_connections_per_source),
+            limits: spec.limits,
+            trusted_hops: spec.trusted_hops,
+        }
+    }
 }
 
 /// Ends connections gracefully: each holds a receiver, and the last to go is noticed.
@@ -107,18 +128,9 @@ impl Listener {
         Ok(Self {
             address,
             sockets,
-            tls: TlsAcceptor::from(spec.tls.config),
-            certificates: spec.tls.certificates,
-            slots: Arc::new(Semaphore::new(spec.limits.max_connections)),
-            sources: Sources::new(spec.limits.max_connections_per_source),
-            limits: spec.limits,
-            trusted_hops: spec.trusted_hops,
+            shared: ArcSwap::from_pointee(spec.into()),
+            closed: watch::Sender::new(false),
         })
-    }
-
-    /// Its certificates.
-    pub fn certificates(&self) -> &Arc<Certificates> {
-        &self.certificates
     }
 
     /// The address it is bound to, with the port the system chose where 0 was asked for.
@@ -126,15 +138,37 @@ impl Listener {
         self.address
     }
 
-    /// Serves a worker's share until `drain` turns true, then takes no further connections and returns.
-    /// Connections that are being served hold their own receiver of `drain` until they end.
+    /// Does otherwise from the next connection on. Connections that are open stay as they are.
+    pub fn exchange(&self, spec: ListenerSpec) {
+        let mut fresh = Shared::from(spec);
+        let before = self.shared.load();
+        // Those that are open count, as far as the bounds are the same.
+        if before.limits.max_connections == fresh.limits.max_connections {
+            fresh.slots = Arc::clone(&before.slots);
+        }
+        if before.limits.max_connections_per_source == fresh.limits.max_connections_per_source {
+            fresh.sources = Arc::clone(&before.sources);
+        }
+        self.shared.store(Arc::new(fresh));
+    }
+
+    /// Takes no further connections.
+    pub fn close(&self) {
+        self.closed.send_replace(true);
+        for socket in &self.sockets {
+            socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+
+    /// Serves a worker's share until `drain` turns true or it is closed, then takes no further connections
+    /// and returns. Connections that are being served hold their own receiver of `drain` until they end.
     ///
     /// # Errors
     /// When the worker can't have its socket.
     pub(crate) async fn serve(
         self: Arc<Self>,
         worker: usize,
-        gateway: Arc<Gateway>,
+        live: Arc<Live>,
         mut drain: Drain,
     ) -> io::Result<()> {
         let socket = self.sockets[worker]
@@ -143,26 +177,29 @@ impl Listener {
             .take()
             .ok_or_else(|| io::Error::other("another worker has this socket"))?;
         let socket = TcpListener::from_std(socket)?;
+        let mut closed = self.closed.subscribe();
         loop {
             let accepted = async {
-                let slot = Arc::clone(&self.slots).acquire_owned().await;
+                let slots = Arc::clone(&self.shared.load().slots);
+                let slot = slots.acquire_owned().await;
                 (slot, socket.accept().await)
             };
             let (slot, accepted) = tokio::select! {
                 accepted = accepted => accepted,
                 _ = drain.wait_for(|draining| *draining) => return Ok(()),
+                _ = closed.wait_for(|closed| *closed) => return Ok(()),
             };
             match accepted {
                 Ok((stream, peer)) => {
                     let door = Door {
-                        gateway: Arc::clone(&gateway),
-                        listener: Arc::clone(&self),
+                        live: Arc::clone(&live),
+                        shared: self.shared.load_full(),
                         worker,
                         peer,
                         drain: drain.clone(),
                         asked: AtomicBool::new(false),
                     };
-                    let Some(place) = self.sources.enter(peer.ip()) else {
+                    let Some(place) = door.shared.sources.enter(peer.ip()) else {
                         door.record("source_connections", None);
                         continue;
                     };
@@ -193,8 +230,8 @@ fn listen_on(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 
 /// What one accepted connection goes through.
 struct Door {
-    gateway: Arc<Gateway>,
-    listener: Arc<Listener>,
+    live: Arc<Live>,
+    shared: Arc<Shared>,
     worker: usize,
     peer: SocketAddr,
     drain: Drain,
@@ -204,15 +241,15 @@ struct Door {
 
 impl Door {
     async fn welcome(self, stream: TcpStream) {
-        if let Err(refusal) = self.gateway.gate.admit(self.peer.ip()) {
+        if let Err(refusal) = self.live.current().gate.admit(self.peer.ip()) {
             return self.record(&refusal.to_string(), None);
         }
         // Small answers must not wait for the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         keep_alive(&stream);
-        let limits = self.listener.limits;
+        let limits = self.shared.limits;
         let stream = Paced::new(stream, limits.body_timeout);
-        let handshake = self.listener.tls.accept(stream);
+        let handshake = self.shared.tls.accept(stream);
         let handshake = time::timeout(limits.handshake_timeout, handshake);
         let stream = match handshake.await {
             Ok(Ok(stream)) => stream,
@@ -237,17 +274,17 @@ impl Door {
     }
 
     async fn serve(&self, stream: TlsStream<Paced<TcpStream>>) -> Result<(), hyper::Error> {
-        let limits = self.listener.limits;
+        let limits = self.shared.limits;
         let session = stream.get_ref().1;
         let http2 = session.alpn_protocol() == Some(b"h2");
         let wire = (!http2).then(Arc::<WireState>::default);
         let connection = Connection {
             peer: self.peer,
             worker: self.worker,
-            trusted_hops: Arc::clone(&self.listener.trusted_hops),
+            trusted_hops: Arc::clone(&self.shared.trusted_hops),
             body_timeout: limits.body_timeout,
             drain: self.drain.clone(),
-            certificate: self.listener.certificates.choose(session.server_name()),
+            certificate: self.shared.certificates.choose(session.server_name()),
             covered: OnceLock::new(),
             wire: wire.clone(),
             tunnel: Mutex::default(),
@@ -258,10 +295,10 @@ impl Door {
         };
         let connection = Arc::new(connection);
         let becomes = Arc::clone(&connection);
-        let (gateway, asked) = (&self.gateway, &self.asked);
+        let (live, asked) = (&self.live, &self.asked);
         let service = service_fn(move |request: Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
-            let (gateway, connection) = (Arc::clone(gateway), Arc::clone(&connection));
+            let (gateway, connection) = (live.current(), Arc::clone(&connection));
             async move { Ok::<_, Infallible>(handle(&gateway, &connection, request).await) }
         });
         let Some(wire) = wire else {
@@ -322,7 +359,12 @@ impl Door {
             reason: reason.to_owned(),
             detail,
         };
-        if let Err(error) = self.gateway.journal.record(&Event::Connection(record)) {
+        if let Err(error) = self
+            .live
+            .current()
+            .journal
+            .record(&Event::Connection(record))
+        {
             tracing::error!(%error, "audit record lost");
         }
     }

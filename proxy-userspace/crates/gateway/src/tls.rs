@@ -20,6 +20,13 @@ pub struct ServerTls {
     pub(crate) certificates: Arc<Certificates>,
 }
 
+impl ServerTls {
+    /// Its certificates.
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
+    }
+}
+
 /// Why TLS could not be set up. All are the operator's to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {

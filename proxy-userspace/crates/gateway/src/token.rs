@@ -55,7 +55,7 @@ pub(crate) enum TokenFault {
 }
 
 /// What tokens of one issuer must satisfy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerRules {
     /// Name in configuration, logs and policy.
     pub name: String,

@@ -9,9 +9,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime, sync::watch};
+use tokio::{
+    runtime,
+    sync::{mpsc, watch},
+};
 
-use crate::{listener::Listener, pipeline::Gateway};
+use crate::{listener::Listener, live::Live};
 
 /// Connections that are cut off get this long to say so.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -19,48 +22,66 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// The threads.
 pub struct Workers {
     threads: Vec<JoinHandle<()>>,
+    /// What each is to serve besides.
+    orders: Vec<mpsc::UnboundedSender<Arc<Listener>>>,
     end: watch::Sender<bool>,
 }
 
 impl Workers {
-    /// Starts so many, each with its share of every listener, until `drain` turns true. Connections that
-    /// are being served hold their own receiver of `drain`.
+    /// Starts so many. `drain` turning true ends connections gracefully: each that is being served holds a
+    /// receiver of it.
     ///
     /// # Errors
     /// When the system gives no thread or no runtime.
     pub fn start(
         count: NonZeroUsize,
-        listeners: &[Arc<Listener>],
-        gateway: &Arc<Gateway>,
-        drain: &watch::Receiver<bool>,
+        live: &Arc<Live>,
+        drain: &Arc<watch::Sender<bool>>,
     ) -> io::Result<Self> {
         let (end, ended) = watch::channel(false);
-        let mut threads = Vec::new();
+        let (mut threads, mut orders) = (Vec::new(), Vec::new());
         for worker in 0..count.get() {
             let runtime = runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            for listener in listeners {
-                let share = Arc::clone(listener);
-                let serving = share.serve(worker, Arc::clone(gateway), drain.clone());
-                runtime.spawn(async move {
-                    if let Err(error) = serving.await {
-                        tracing::error!(worker, %error, "a worker can't listen");
-                    }
-                });
-            }
+            let (order, mut ordered) = mpsc::unbounded_channel::<Arc<Listener>>();
+            let (live, drain) = (Arc::clone(live), Arc::clone(drain));
             let mut ended = ended.clone();
             let run = move || {
                 runtime.block_on(async {
-                    // An error means that the sender is gone, which is the end as well.
-                    let _ = ended.wait_for(|ended| *ended).await;
+                    loop {
+                        let listener = tokio::select! {
+                            Some(listener) = ordered.recv() => listener,
+                            // An error means that the sender is gone, which is the end as well.
+                            _ = ended.wait_for(|ended| *ended) => return,
+                        };
+                        let serving = listener.serve(worker, Arc::clone(&live), drain.subscribe());
+                        tokio::spawn(async move {
+                            if let Err(error) = serving.await {
+                                tracing::error!(worker, %error, "a worker can't listen");
+                            }
+                        });
+                    }
                 });
                 runtime.shutdown_timeout(LAST_WORDS);
             };
             let name = format!("worker-{worker}");
             threads.push(thread::Builder::new().name(name).spawn(run)?);
+            orders.push(order);
         }
-        Ok(Self { threads, end })
+        Ok(Self {
+            threads,
+            orders,
+            end,
+        })
+    }
+
+    /// Has all serve a listener, each its share.
+    pub fn serve(&self, listener: &Arc<Listener>) {
+        for order in &self.orders {
+            // One that has ended serves nothing more.
+            let _ = order.send(Arc::clone(listener));
+        }
     }
 
     /// Ends them; what they still do is cut off, and recorded as such. Waits for that.

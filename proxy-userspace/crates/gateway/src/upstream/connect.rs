@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -50,12 +51,22 @@ pub struct UpstreamTls {
     http1: TlsConnector,
     /// Whom to expect; the host of the URL without it.
     server_name: Option<ServerName<'static>>,
+    /// What `config` was made of: two of them can't be compared.
+    made_of: [u8; 32],
+}
+
+impl PartialEq for UpstreamTls {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.server_name, &self.made_of) == (&other.server_name, &other.made_of)
+    }
 }
 
 impl UpstreamTls {
-    /// TLS as `config` says it. `server_name` goes into SNI, and is what the certificate has to be good for.
+    /// TLS as `config` says it, which was made of these. `server_name` goes into SNI, and is what the
+    /// certificate has to be good for.
     pub fn new(
         config: ClientConfig,
+        made_of: &[&[u8]],
         protocol: Protocol,
         server_name: Option<ServerName<'static>>,
     ) -> Self {
@@ -74,8 +85,21 @@ impl UpstreamTls {
             any,
             http1,
             server_name,
+            made_of: digest_of(made_of),
         }
     }
+}
+
+/// Of all of them, each with its length.
+fn digest_of(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
 }
 
 /// What a request is given to.

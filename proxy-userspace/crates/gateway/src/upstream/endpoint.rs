@@ -20,7 +20,7 @@ const LONGEST_EJECTION: Duration = Duration::from_secs(300);
 const COLDEST: f64 = 0.1;
 
 /// When an endpoint is set aside for failing requests.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ejection {
     /// After so many failures in a row; 0 for never.
     pub failures: u32,

@@ -14,7 +14,7 @@ use super::{
 use crate::flow::Flow;
 
 /// How an endpoint is asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
     /// Path and query of a GET.
     pub path: String,

@@ -51,7 +51,7 @@ use self::{
 pub(crate) use self::{body::UpstreamBody, fault::UpstreamFault, pool::Hold, send::Sending};
 
 /// Bounds of one upstream.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamBounds {
     /// Longest wait for a connection: TCP, TLS and the start of HTTP.
     pub connect_timeout: Duration,
@@ -84,7 +84,7 @@ pub struct UpstreamBounds {
 }
 
 /// An upstream as it is configured.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct UpstreamSpec {
     /// Its name.
     pub name: String,
@@ -147,6 +147,11 @@ impl Upstream {
         };
         upstream.take_literal_addresses();
         upstream
+    }
+
+    /// As it is configured.
+    pub fn spec(&self) -> &UpstreamSpec {
+        &self.spec
     }
 
     /// Its configured name.

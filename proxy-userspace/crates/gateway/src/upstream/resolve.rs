@@ -44,7 +44,7 @@ impl Target {
 }
 
 /// Which addresses a name may lead to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointRule {
     /// Ranges allowed although they are this host's, link-local, or a cloud's metadata.
     pub allowed: Vec<IpNet>,

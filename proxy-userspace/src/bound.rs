@@ -1,0 +1,56 @@
+//! Listeners that are bound and don't serve yet: what can fail comes before anything is put in force.
+
+use std::{io, num::NonZeroUsize, sync::Arc};
+
+use gateway::Listener;
+
+use crate::config::ListenerConfig;
+
+/// Why something that serves requests could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServiceError {
+    #[error("{place}: the port is in use; stop what listens there (`ss -ltnp`), or choose another")]
+    PortInUse { place: String },
+    #[error(
+        "{place}: can't be bound: {source}; use an address of this host, and a port this user may bind"
+    )]
+    CantBind { place: String, source: io::Error },
+    #[error("the system refused {what}: {source}")]
+    System {
+        what: &'static str,
+        source: io::Error,
+    },
+}
+
+/// Listeners that are bound and don't serve yet.
+pub(crate) struct Bound(pub(crate) Vec<(ListenerConfig, Arc<Listener>)>);
+
+impl Bound {
+    /// Binds all of them.
+    pub(crate) async fn all(
+        configs: Vec<ListenerConfig>,
+        workers: NonZeroUsize,
+    ) -> Result<Self, ServiceError> {
+        let mut bound = Vec::new();
+        for config in configs {
+            let listener = Listener::bind(config.address, workers, config.spec.clone()).await;
+            let listener = listener.map_err(|source| match source.kind() {
+                io::ErrorKind::AddrInUse => ServiceError::PortInUse {
+                    place: config.place.clone(),
+                },
+                _ => ServiceError::CantBind {
+                    place: config.place.clone(),
+                    source,
+                },
+            })?;
+            bound.push((config, Arc::new(listener)));
+        }
+        Ok(Self(bound))
+    }
+
+    /// Where.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let of = |(_, listener): &(_, Arc<Listener>)| listener.address().to_string();
+        self.0.iter().map(of).collect()
+    }
+}

@@ -1,0 +1,383 @@
+//! What serves requests: composed from a configuration, and exchanged for that of another one while requests
+//! go on.
+
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc};
+
+use audit::Journal;
+use gateway::{Gateway, Listener, Live, SourceGate, Upstream, Upstreams, Workers};
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::{
+    bound::{Bound, ServiceError},
+    config::{self, Config, IssuerConfig, ListenerConfig, Mistakes, ServiceConfig},
+    lifeline::{Lifelines, Needed},
+    lists::Lists,
+    trail::note,
+    watch as standing_jobs,
+};
+
+/// Why another configuration was not put in force. The one before serves on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReloadError {
+    #[error("{0}")]
+    Config(#[from] Mistakes),
+    #[error(
+        "what has changed in {} is read at the start only; restart the daemon for that, or take it back and \
+         reload", .0.join(", ")
+    )]
+    NeedsRestart(Vec<String>),
+    #[error(
+        "the keys of issuer {issuer:?}, which are elsewhere now, can't be had: {why}; mend that, and reload"
+    )]
+    Keys { issuer: String, why: String },
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+/// What a reload did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reloaded {
+    /// In a few words each.
+    pub(crate) changes: Vec<String>,
+    /// SHA-256 of the file, in hexadecimal.
+    pub(crate) digest: String,
+}
+
+/// A task that ends when this is dropped.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A listener as it serves.
+struct Serving {
+    /// As it is configured: with port 0, the kernel has chosen another one.
+    configured: SocketAddr,
+    listener: Arc<Listener>,
+    _certificates: Task,
+}
+
+/// What serves requests.
+pub(crate) struct Service {
+    lists: Arc<Lists>,
+    lifelines: Arc<Lifelines>,
+    journal: Arc<Journal>,
+    live: Arc<Live>,
+    workers: Workers,
+    count: NonZeroUsize,
+    fixed: BTreeMap<String, toml::Value>,
+    routes: Vec<policy::Route>,
+    needed: Vec<Needed>,
+    listeners: Vec<Serving>,
+    upstreams: BTreeMap<String, (Arc<Upstream>, Task)>,
+    issuers: BTreeMap<String, (Arc<gateway::Issuer>, Task)>,
+}
+
+impl Service {
+    /// Serves on what is bound, until `stop` turns true.
+    pub(crate) async fn start(
+        config: ServiceConfig,
+        bound: Bound,
+        lists: Arc<Lists>,
+        lifelines: Arc<Lifelines>,
+        journal: Arc<Journal>,
+        stop: &Arc<watch::Sender<bool>>,
+    ) -> Result<Self, ServiceError> {
+        let mut issuers = BTreeMap::new();
+        for issuer in config.issuers {
+            standing_jobs::load_keys(&issuer).await;
+            let (name, kept) = keep_issuer(issuer);
+            issuers.insert(name, kept);
+        }
+        let upstreams: BTreeMap<_, _> = config
+            .upstreams
+            .into_iter()
+            .map(|spec| {
+                let upstream = Arc::new(Upstream::new(spec, config.workers));
+                keep_upstream(upstream, &journal)
+            })
+            .collect();
+        let routes = config.routes.routes().to_vec();
+        let gateway = compose(config.routes, &issuers, &upstreams, &lists, &journal)?;
+        let live = Arc::new(Live::new(gateway));
+        let workers =
+            Workers::start(config.workers, &live, stop).map_err(|source| ServiceError::System {
+                what: "a thread",
+                source,
+            })?;
+        let mut service = Self {
+            lists,
+            lifelines,
+            journal,
+            live,
+            workers,
+            count: config.workers,
+            fixed: config.fixed,
+            routes,
+            needed: config.needed,
+            listeners: Vec::new(),
+            upstreams,
+            issuers,
+        };
+        service.serve(bound);
+        Ok(service)
+    }
+
+    fn serve(&mut self, bound: Bound) {
+        for (config, listener) in bound.0 {
+            self.workers.serve(&listener);
+            self.listeners.push(Serving {
+                configured: config.address,
+                listener,
+                _certificates: keep_certificates(&config, &self.journal),
+            });
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let of = |serving: &Serving| serving.listener.address().to_string();
+        self.listeners.iter().map(of).collect()
+    }
+
+    /// Reads the configuration again and puts it in force, whole or not at all. Requests that have begun
+    /// end under the one that they began with.
+    pub(crate) async fn reload(&mut self, path: &Path) -> Result<Reloaded, ReloadError> {
+        let outcome = match config::load(path) {
+            Ok(config) => self.exchange(config).await,
+            Err(mistakes) => Err(mistakes.into()),
+        };
+        match &outcome {
+            Ok(done) => note(
+                &self.journal,
+                "reload",
+                &format!("sha256:{}: {}", done.digest, done.changes.join("; ")),
+            ),
+            Err(error) => note(&self.journal, "reload_refused", &error.to_string()),
+        }
+        outcome
+    }
+
+    async fn exchange(&mut self, config: Config) -> Result<Reloaded, ReloadError> {
+        let config = config.service;
+        self.refuse_what_is_fixed(&config.fixed)?;
+        // All that can fail comes before anything that is seen.
+        let mut changes = Vec::new();
+        let mut issuers = Vec::new();
+        for issuer in config.issuers {
+            let name = issuer.issuer.rules().name.clone();
+            let before = self.issuers.get(&name).map(|(issuer, _)| issuer);
+            let taken_over = before.is_some_and(|it| issuer.issuer.keys().take_over(it.keys()));
+            if !taken_over {
+                let loaded = issuer.issuer.keys().refresh().await;
+                loaded.map_err(|error| ReloadError::Keys {
+                    issuer: name.clone(),
+                    why: error.to_string(),
+                })?;
+            }
+            let same = before.is_some_and(|it| it.rules() == issuer.issuer.rules());
+            note_change(
+                &mut changes,
+                "issuer",
+                &name,
+                before.is_some(),
+                taken_over && same,
+            );
+            issuers.push(issuer);
+        }
+        let is_new = |listener: &ListenerConfig| {
+            !self
+                .listeners
+                .iter()
+                .any(|it| it.configured == listener.address)
+        };
+        let (fresh, kept): (Vec<_>, Vec<_>) = config.listeners.into_iter().partition(is_new);
+        for listener in &fresh {
+            note_change(&mut changes, "listener", &listener.address, false, false);
+        }
+        let bound = Bound::all(fresh, self.count).await?;
+
+        let issuers: BTreeMap<_, _> = issuers.into_iter().map(keep_issuer).collect();
+        let mut upstreams = BTreeMap::new();
+        let mut before = std::mem::take(&mut self.upstreams);
+        for spec in config.upstreams {
+            let earlier = before.remove(&spec.name);
+            let known = earlier.is_some();
+            let same = earlier.filter(|(upstream, _)| *upstream.spec() == spec);
+            note_change(&mut changes, "upstream", &spec.name, known, same.is_some());
+            let (name, kept) = match same {
+                Some(same) => (spec.name, same),
+                None => keep_upstream(Arc::new(Upstream::new(spec, self.count)), &self.journal),
+            };
+            upstreams.insert(name, kept);
+        }
+        let gone = |what: &str, names: Vec<&String>, changes: &mut Vec<String>| {
+            changes.extend(names.iter().map(|name| format!("{what} {name} is gone")));
+        };
+        gone("upstream", before.keys().collect(), &mut changes);
+        let of_old = self
+            .issuers
+            .keys()
+            .filter(|name| !issuers.contains_key(*name));
+        gone("issuer", of_old.collect(), &mut changes);
+        let routes = config.routes.routes().to_vec();
+        note_routes(&self.routes, &routes, &mut changes);
+
+        let gateway = compose(
+            config.routes,
+            &issuers,
+            &upstreams,
+            &self.lists,
+            &self.journal,
+        )?;
+        self.live.exchange(gateway);
+        (self.issuers, self.upstreams, self.routes) = (issuers, upstreams, routes);
+        let mut listeners = Vec::new();
+        for serving in std::mem::take(&mut self.listeners) {
+            let fits = |it: &&ListenerConfig| it.address == serving.configured;
+            match kept.iter().find(fits) {
+                Some(config) => {
+                    serving.listener.exchange(config.spec.clone());
+                    listeners.push(Serving {
+                        _certificates: keep_certificates(config, &self.journal),
+                        ..serving
+                    });
+                }
+                None => {
+                    serving.listener.close();
+                    changes.push(format!("listener {} is gone", serving.configured));
+                }
+            }
+        }
+        self.listeners = listeners;
+        self.serve(bound);
+        self.need(config.needed);
+        if changes.is_empty() {
+            changes.push("nothing has changed".to_owned());
+        }
+        Ok(Reloaded {
+            changes,
+            digest: config.digest,
+        })
+    }
+
+    fn refuse_what_is_fixed(
+        &self,
+        fixed: &BTreeMap<String, toml::Value>,
+    ) -> Result<(), ReloadError> {
+        let names = self.fixed.keys().chain(fixed.keys());
+        let mut changed: Vec<String> = names
+            .filter(|name| self.fixed.get(*name) != fixed.get(*name))
+            .map(|name| format!("[{name}]"))
+            .collect();
+        changed.sort();
+        changed.dedup();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        Err(ReloadError::NeedsRestart(changed))
+    }
+
+    /// Hosts that lists must leave in reach from now on.
+    fn need(&mut self, needed: Vec<Needed>) {
+        let of = |all: &[Needed], what: &str| -> Vec<Needed> {
+            all.iter().filter(|it| it.what == what).cloned().collect()
+        };
+        let mut subjects: Vec<&str> = self.needed.iter().map(|it| it.what.as_str()).collect();
+        subjects.extend(needed.iter().map(|it| it.what.as_str()));
+        subjects.sort_unstable();
+        subjects.dedup();
+        for what in subjects {
+            let fresh = of(&needed, what);
+            if of(&self.needed, what) != fresh {
+                self.lifelines.let_go(what);
+                fresh.into_iter().for_each(|it| self.lifelines.need(it));
+            }
+        }
+        self.needed = needed;
+    }
+
+    /// Ends all that still runs.
+    pub(crate) async fn end(self) {
+        let Self { workers, .. } = self;
+        let _ = tokio::task::spawn_blocking(|| workers.end()).await;
+    }
+}
+
+fn note_change(
+    changes: &mut Vec<String>,
+    what: &str,
+    name: &dyn std::fmt::Display,
+    known: bool,
+    same: bool,
+) {
+    match (known, same) {
+        (_, true) => {}
+        (true, false) => changes.push(format!("{what} {name} has changed")),
+        (false, false) => changes.push(format!("{what} {name} is new")),
+    }
+}
+
+fn note_routes(before: &[policy::Route], now: &[policy::Route], changes: &mut Vec<String>) {
+    let find = |all: &[policy::Route], name: &str| all.iter().find(|it| it.name == name).cloned();
+    for route in now {
+        let earlier = find(before, &route.name);
+        let same = earlier.as_ref() == Some(route);
+        note_change(changes, "route", &route.name, earlier.is_some(), same);
+    }
+    for route in before {
+        if find(now, &route.name).is_none() {
+            changes.push(format!("route {} is gone", route.name));
+        }
+    }
+}
+
+fn compose(
+    routes: policy::RouteTable,
+    issuers: &BTreeMap<String, (Arc<gateway::Issuer>, Task)>,
+    upstreams: &BTreeMap<String, (Arc<Upstream>, Task)>,
+    lists: &Arc<Lists>,
+    journal: &Arc<Journal>,
+) -> Result<Gateway, ServiceError> {
+    let upstreams: Upstreams = upstreams
+        .values()
+        .map(|(upstream, _)| Arc::clone(upstream))
+        .collect();
+    let issuers = issuers.values().map(|(issuer, _)| Arc::clone(issuer));
+    Gateway::new(
+        routes,
+        issuers.collect(),
+        upstreams,
+        Arc::clone(lists) as Arc<dyn SourceGate>,
+        Arc::clone(journal),
+    )
+    .map_err(|source| ServiceError::System {
+        what: "randomness",
+        source,
+    })
+}
+
+fn keep_issuer(config: IssuerConfig) -> (String, (Arc<gateway::Issuer>, Task)) {
+    let issuer = Arc::clone(&config.issuer);
+    let name = issuer.rules().name.clone();
+    let task = Task(tokio::spawn(standing_jobs::keep_keys(config)));
+    (name, (issuer, task))
+}
+
+fn keep_upstream(
+    upstream: Arc<Upstream>,
+    journal: &Arc<Journal>,
+) -> (String, (Arc<Upstream>, Task)) {
+    let kept = standing_jobs::keep_upstream(Arc::clone(&upstream), Arc::clone(journal));
+    let task = Task(tokio::spawn(kept));
+    (upstream.name().to_owned(), (upstream, task))
+}
+
+fn keep_certificates(config: &ListenerConfig, journal: &Arc<Journal>) -> Task {
+    let certificates = Arc::clone(config.spec.tls.certificates());
+    let kept = standing_jobs::keep_certificates(certificates, Arc::clone(journal));
+    Task(tokio::spawn(kept))
+}
