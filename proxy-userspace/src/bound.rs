@@ -22,6 +22,15 @@ pub(crate) enum ServiceError {
     },
 }
 
+impl ServiceError {
+    pub(crate) fn binding(place: String, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::PortInUse { place },
+            _ => Self::CantBind { place, source },
+        }
+    }
+}
+
 /// Listeners that are bound and don't serve yet.
 pub(crate) struct Bound(pub(crate) Vec<(ListenerConfig, Arc<Listener>)>);
 
@@ -34,15 +43,8 @@ impl Bound {
         let mut bound = Vec::new();
         for config in configs {
             let listener = Listener::bind(config.address, workers, config.spec.clone()).await;
-            let listener = listener.map_err(|source| match source.kind() {
-                io::ErrorKind::AddrInUse => ServiceError::PortInUse {
-                    place: config.place.clone(),
-                },
-                _ => ServiceError::CantBind {
-                    place: config.place.clone(),
-                    source,
-                },
-            })?;
+            let listener =
+                listener.map_err(|source| ServiceError::binding(config.place.clone(), source))?;
             bound.push((config, Arc::new(listener)));
         }
         Ok(Self(bound))

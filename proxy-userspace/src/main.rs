@@ -12,6 +12,7 @@
 //! run           the daemon: composition, start, stop
 //! service, bound  what serves requests, and may be exchanged
 //! guard         its kernel side
+//! observe       what those who watch may see
 //! watch         the daemon's standing jobs
 //! bulk, memory  long work behind requests, and what it allocates
 //! progress      what long work is at, on a terminal
@@ -33,6 +34,7 @@ mod interfaces;
 mod lifeline;
 mod lists;
 mod memory;
+mod observe;
 mod progress;
 mod render;
 mod run;

@@ -9,6 +9,7 @@ use std::{
 
 use audit::{AuditError, Journal};
 use datapath::{DatapathError, Host};
+use gateway::Observer;
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -26,6 +27,7 @@ use crate::{
     lifeline::Lifelines,
     lists::{Configured, ListError, Lists},
     memory::keep_large_blocks_apart,
+    observe::{Observed, Reloads, Watched},
     service::Service,
     source::{Feeds, Known},
     state::{State, StateError},
@@ -134,6 +136,14 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
     let listeners = std::mem::take(&mut config_service.listeners);
     let bound = Bound::all(listeners, config_service.workers).await?;
 
+    let observer = match config.observe {
+        None => None,
+        Some((address, place)) => {
+            let bound = Observer::bind(address).await;
+            Some(bound.map_err(|source| ServiceError::binding(place, source))?)
+        }
+    };
+
     let configured_interfaces = config.kernel.as_ref().map(|it| it.interfaces.clone());
     let added = lists.stored(guard::ADDED)?;
     let added: Vec<String> = added.into_iter().map(|(interface, _)| interface).collect();
@@ -216,6 +226,22 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
         &stop,
     )
     .await?;
+    let reloaded = Arc::new(Reloads::default());
+    let ours = 1 + usize::from(observer.is_some());
+    if let Some(observer) = observer {
+        let (live, metrics) = service.parts();
+        let watched = Watched {
+            live: Arc::clone(live),
+            lists: Arc::clone(&lists),
+            journal: Arc::clone(&journal),
+            reloads: Arc::clone(&reloaded),
+            draining: admin.draining.clone(),
+        };
+        if let Ok(address) = observer.address() {
+            tracing::info!(%address, "/healthz, /readyz and /metrics");
+        }
+        tokio::spawn(observer.serve(Arc::new(Observed::new(watched, metrics))));
+    }
     let addresses = service.addresses().join(", ");
     note(&journal, "start", &format!("serving on {addresses}"));
     tracing::info!(listeners = addresses, "portcullis is ready");
@@ -228,6 +254,7 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
             },
             Some(asker) = reloads.recv() => (service.reload(config_path).await, Some(asker)),
         };
+        reloaded.count(outcome.is_ok());
         match &outcome {
             Ok(done) => {
                 tracing::info!(digest = done.digest, changes = ?done.changes, "reloaded");
@@ -249,9 +276,9 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
     );
     tracing::info!(signal, drain = ?config.drain, "no further connections; finishing what runs");
     stop.send_replace(true);
-    // Every listener and connection holds a receiver; when the last is gone, all is done.
+    // Every listener and connection holds a receiver; when only ours are left, all is done.
     let drained = time::timeout(config.drain, async {
-        while stop.receiver_count() > 1 {
+        while stop.receiver_count() > ours {
             time::sleep(Duration::from_millis(10)).await;
         }
     });

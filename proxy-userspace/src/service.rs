@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc};
 
 use audit::Journal;
-use gateway::{Gateway, Listener, Live, SourceGate, Upstream, Upstreams, Workers};
+use gateway::{Gateway, Listener, Live, Metrics, SourceGate, Upstream, Upstreams, Workers};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
@@ -66,6 +66,7 @@ pub(crate) struct Service {
     lifelines: Arc<Lifelines>,
     journal: Arc<Journal>,
     live: Arc<Live>,
+    metrics: Arc<Metrics>,
     workers: Workers,
     count: NonZeroUsize,
     fixed: BTreeMap<String, toml::Value>,
@@ -101,7 +102,9 @@ impl Service {
             })
             .collect();
         let routes = config.routes.routes().to_vec();
-        let gateway = compose(config.routes, &issuers, &upstreams, &lists, &journal)?;
+        let metrics = Arc::new(Metrics::default());
+        let shared = (&lists, &journal, &metrics);
+        let gateway = compose(config.routes, &issuers, &upstreams, shared)?;
         let live = Arc::new(Live::new(gateway));
         let workers =
             Workers::start(config.workers, &live, stop).map_err(|source| ServiceError::System {
@@ -113,6 +116,7 @@ impl Service {
             lifelines,
             journal,
             live,
+            metrics,
             workers,
             count: config.workers,
             fixed: config.fixed,
@@ -135,6 +139,11 @@ impl Service {
                 _certificates: keep_certificates(&config, &self.journal),
             });
         }
+    }
+
+    /// What is in force, and what it counts.
+    pub(crate) fn parts(&self) -> (&Arc<Live>, &Arc<Metrics>) {
+        (&self.live, &self.metrics)
     }
 
     /// Where it listens.
@@ -226,13 +235,8 @@ impl Service {
         let routes = config.routes.routes().to_vec();
         note_routes(&self.routes, &routes, &mut changes);
 
-        let gateway = compose(
-            config.routes,
-            &issuers,
-            &upstreams,
-            &self.lists,
-            &self.journal,
-        )?;
+        let shared = (&self.lists, &self.journal, &self.metrics);
+        let gateway = compose(config.routes, &issuers, &upstreams, shared)?;
         self.live.exchange(gateway);
         (self.issuers, self.upstreams, self.routes) = (issuers, upstreams, routes);
         let mut listeners = Vec::new();
@@ -339,8 +343,7 @@ fn compose(
     routes: policy::RouteTable,
     issuers: &BTreeMap<String, (Arc<gateway::Issuer>, Task)>,
     upstreams: &BTreeMap<String, (Arc<Upstream>, Task)>,
-    lists: &Arc<Lists>,
-    journal: &Arc<Journal>,
+    (lists, journal, metrics): (&Arc<Lists>, &Arc<Journal>, &Arc<Metrics>),
 ) -> Result<Gateway, ServiceError> {
     let upstreams: Upstreams = upstreams
         .values()
@@ -353,6 +356,7 @@ fn compose(
         upstreams,
         Arc::clone(lists) as Arc<dyn SourceGate>,
         Arc::clone(journal),
+        Arc::clone(metrics),
     )
     .map_err(|source| ServiceError::System {
         what: "randomness",

@@ -70,6 +70,8 @@ pub(crate) struct Config {
     pub(crate) kernel_interval: Duration,
     pub(crate) state_directory: PathBuf,
     pub(crate) drain: Duration,
+    /// Where those who watch ask, and where that is written.
+    pub(crate) observe: Option<(SocketAddr, String)>,
 }
 
 #[derive(Clone)]
@@ -138,7 +140,13 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
             .collect()
     };
     let fixed: BTreeMap<String, toml::Value> = toml::from_str(text).unwrap_or_default();
+    let observe = written.observe.as_ref().and_then(|observe| {
+        let address = prove_address(&mut prover, "observe.address", &observe.address)?;
+        let place = prover.place("observe.address", observe.address.span());
+        Some((address, place))
+    });
     let config = Config {
+        observe,
         service: ServiceConfig {
             listeners,
             issuers,

@@ -49,6 +49,8 @@ pub(crate) struct Written {
     /// Threads.
     #[serde(default)]
     pub(crate) runtime: Runtime,
+    /// A listener for those who watch.
+    pub(crate) observe: Option<Observe>,
 }
 
 /// `[[listener]]`
@@ -345,4 +347,12 @@ pub(crate) struct Shutdown {
 pub(crate) struct Runtime {
     /// Threads that serve requests; one for each core without it.
     pub(crate) workers: Option<Spanned<usize>>,
+}
+
+/// `[observe]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Observe {
+    /// Where `/healthz`, `/readyz` and `/metrics` are, over plain HTTP.
+    pub(crate) address: Spanned<String>,
 }

@@ -15,8 +15,12 @@ use audit::{Event, Journal, PrincipalRecord, RequestRecord, Verdict};
 use http::{Method, StatusCode, Version, request::Parts};
 use policy::{CanonicalRequest, Permit, Principal, Route};
 
-use crate::flow::Flow;
-use crate::refusal::Refusal;
+use crate::{
+    flow::Flow,
+    metrics::{Metrics, RouteCounts},
+    pipeline::Gateway,
+    refusal::Refusal,
+};
 
 /// Names a decision to the client, the upstream and the audit trail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,13 +75,15 @@ pub(crate) struct Ledger {
     decided: Option<Instant>,
     flow: Flow,
     tunnel: Option<ByteCount>,
+    metrics: Arc<Metrics>,
+    counts: Arc<RouteCounts>,
     head_only: bool,
     record: Box<RequestRecord>,
 }
 
 impl Ledger {
     pub(crate) fn begin(
-        journal: &Arc<Journal>,
+        gateway: &Gateway,
         id: DecisionId,
         peer: SocketAddr,
         tls: &str,
@@ -85,7 +91,9 @@ impl Ledger {
     ) -> Self {
         let began = Instant::now();
         Self {
-            journal: Arc::clone(journal),
+            journal: Arc::clone(&gateway.journal),
+            metrics: Arc::clone(&gateway.metrics),
+            counts: gateway.counts.none(),
             began,
             decided: None,
             flow: Flow::begin(began),
@@ -122,7 +130,8 @@ impl Ledger {
         self.record.path = Some(request.path().to_string());
     }
 
-    pub(crate) fn routed(&mut self, route: &Route) {
+    pub(crate) fn routed(&mut self, route: &Route, counts: Arc<RouteCounts>) {
+        self.counts = counts;
         self.record.route = Some(route.name.clone());
     }
 
@@ -215,7 +224,9 @@ impl Drop for Ledger {
         if let Some(tunnel) = &self.tunnel {
             self.record.response_bytes = tunnel.bytes();
         }
-        self.record.total_us = micros(self.began.elapsed());
+        let took = self.began.elapsed();
+        self.record.total_us = micros(took);
+        self.metrics.ended(&self.counts, &self.record, took);
         let event = Event::Request(mem::take(&mut self.record));
         if let Err(error) = self.journal.record(&event) {
             tracing::error!(%error, ?event, "audit record lost");

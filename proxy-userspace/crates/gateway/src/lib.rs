@@ -16,6 +16,8 @@
 //!   refusal       every way to say no, and its status
 //!   flow, answer  the bodies, up and down
 //!   ledger        one audit record a request, however it ends
+//! metrics       what is counted of all that
+//! observe       a listener for those who watch
 //! keys          JWKS by file or URL, kept current
 //! fetch         one document over HTTPS, under the rules against SSRF
 //! address       which addresses may be asked for one
@@ -40,6 +42,8 @@ mod keys;
 mod ledger;
 mod listener;
 mod live;
+mod metrics;
+mod observe;
 mod paced;
 mod pipeline;
 mod refusal;
@@ -60,14 +64,16 @@ pub use fetch::{FetchBounds, FetchError, Fetched, Fetcher, Validators};
 pub use keys::{KeyError, KeySet, KeySource, KeyStore};
 pub use listener::{Listener, ListenerLimits, ListenerSpec};
 pub use live::Live;
+pub use metrics::Metrics;
+pub use observe::{Observer, Views};
 pub use pipeline::{Gateway, SourceGate, SourceRefusal};
 pub use rustls::pki_types::ServerName;
 pub use stamp::FileStamp;
 pub use tls::{ServerTls, TlsError, crypto_provider, server_tls, trust_anchors};
 pub use token::{Algorithm, Issuer, IssuerRules};
 pub use upstream::{
-    Balance, ClientIdentity, Ejection, EndpointRule, HealthCheck, Protocol, Target, Upstream,
-    UpstreamBounds, UpstreamNews, UpstreamRoots, UpstreamSpec, UpstreamTls, Upstreams,
+    Balance, ClientIdentity, Ejection, EndpointRule, EndpointState, HealthCheck, Protocol, Target,
+    Upstream, UpstreamBounds, UpstreamNews, UpstreamRoots, UpstreamSpec, UpstreamTls, Upstreams,
     upstream_client,
 };
 pub use workers::Workers;

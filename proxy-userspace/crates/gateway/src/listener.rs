@@ -203,9 +203,10 @@ impl Listener {
                         door.record("source_connections", None);
                         continue;
                     };
+                    let open = live.current().metrics.connected();
                     tokio::spawn(async move {
                         door.welcome(stream).await;
-                        drop((place, slot));
+                        drop((place, slot, open));
                     });
                 }
                 Err(error) => {
@@ -359,12 +360,9 @@ impl Door {
             reason: reason.to_owned(),
             detail,
         };
-        if let Err(error) = self
-            .live
-            .current()
-            .journal
-            .record(&Event::Connection(record))
-        {
+        let gateway = self.live.current();
+        gateway.metrics.refused_connection(reason);
+        if let Err(error) = gateway.journal.record(&Event::Connection(record)) {
             tracing::error!(%error, "audit record lost");
         }
     }

@@ -23,6 +23,7 @@ use crate::{
     flow::BodyFault,
     forward::{Answer, Forwarded, REQUEST_ID, forward},
     ledger::{DecisionId, DecisionIds, Ledger},
+    metrics::{ByRoute, Metrics},
     refusal::{self, Refusal},
     upstream::{UpstreamFault, Upstreams},
     websocket::{Extended, Tunnel, asked, extended},
@@ -62,6 +63,9 @@ pub struct Gateway {
     pub gate: Arc<dyn SourceGate>,
     /// The audit trail.
     pub journal: Arc<Journal>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    pub(crate) counts: ByRoute,
     ids: DecisionIds,
 }
 
@@ -76,8 +80,11 @@ impl Gateway {
         upstreams: Upstreams,
         gate: Arc<dyn SourceGate>,
         journal: Arc<Journal>,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, std::io::Error> {
         Ok(Self {
+            counts: metrics.by_route(routes.routes().iter()),
+            metrics,
             routes,
             issuers,
             upstreams,
@@ -147,13 +154,7 @@ pub(crate) async fn handle(
     let extended = extended(&mut parts);
     let form = form_of(&parts.method, parts.version, &parts.headers);
     let stands_for_refused = connection.refused_head(&parts).is_some();
-    let mut ledger = Ledger::begin(
-        &gateway.journal,
-        id,
-        connection.peer,
-        connection.tls,
-        &parts,
-    );
+    let mut ledger = Ledger::begin(gateway, id, connection.peer, connection.tls, &parts);
     // Reading on would ask a client for what it hasn't sent yet; a refused gRPC call is one head.
     let read_on = !parts.headers.contains_key(header::EXPECT) && form != refusal::Asked::Grpc;
     let arrived = Arrived {
@@ -330,7 +331,7 @@ async fn serve(
     }
 
     let found = gateway.routes.find(&request)?;
-    ledger.routed(found.route());
+    ledger.routed(found.route(), gateway.counts.of(found.route()));
 
     let principal = authenticate(found.route(), &parts.headers, &gateway.issuers)?;
     ledger.authenticated(principal.as_deref());

@@ -114,6 +114,11 @@ impl Endpoint {
         Load(Arc::clone(self))
     }
 
+    /// Requests it has.
+    pub(super) fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
     /// Requests it has, as heavy as they are for one that is still cold.
     pub(super) fn load(&self) -> f64 {
         let active = self.active.load(Ordering::Relaxed) + 1;

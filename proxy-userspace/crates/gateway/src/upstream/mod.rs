@@ -28,8 +28,12 @@ mod trust;
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     num::NonZeroUsize,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -167,6 +171,37 @@ impl Upstream {
     /// How requests are spread.
     pub(crate) fn balance(&self) -> &Balance {
         &self.spec.balance
+    }
+}
+
+/// How one endpoint is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointState {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// It passes its health check.
+    pub healthy: bool,
+    /// It is set aside for failing requests.
+    pub ejected: bool,
+    /// Requests that it has.
+    pub active: usize,
+}
+
+impl Upstream {
+    /// How its endpoints are.
+    pub fn endpoints(&self) -> Vec<EndpointState> {
+        let state = |endpoint: &Arc<Endpoint>| EndpointState {
+            address: endpoint.address,
+            healthy: endpoint.is_healthy(),
+            ejected: endpoint.is_ejected(),
+            active: endpoint.active(),
+        };
+        self.endpoints.load().iter().map(state).collect()
+    }
+
+    /// Requests that wait for a turn or a connection.
+    pub fn waiting(&self) -> usize {
+        self.waiting.0.load(Ordering::Relaxed)
     }
 }
 
