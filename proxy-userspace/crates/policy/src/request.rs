@@ -39,6 +39,10 @@ pub enum RequestFault {
     /// `Host` and the request target's authority name different hosts.
     #[error("host_conflict")]
     HostConflict,
+    /// The request target has another scheme than `https` (RFC 9110, 7.4) and `http`, which intermediaries
+    /// before us leave in place.
+    #[error("scheme_refused")]
+    Scheme,
     /// The authority carries user information (RFC 9110, 4.2.4).
     #[error("userinfo_in_authority")]
     UserInfo,
@@ -70,6 +74,17 @@ impl CanonicalRequest {
     /// See [`RequestFault`].
     pub fn from_parts(parts: &Parts) -> Result<Self, RequestFault> {
         check_framing(parts.version, &parts.headers)?;
+        if parts.version == Version::HTTP_2 {
+            // Of HTTP/1.1 it was judged on the wire.
+            wire::check_fields(&parts.headers)?;
+        }
+        let is_web = |scheme: &str| {
+            let known = ["https", "http"];
+            known.iter().any(|known| scheme.eq_ignore_ascii_case(known))
+        };
+        if !parts.uri.scheme_str().is_none_or(is_web) {
+            return Err(RequestFault::Scheme);
+        }
         let method = &parts.method;
         let upper_case = !method
             .as_str()
@@ -230,6 +245,40 @@ mod tests {
             http2(&[("host", "b.example")]),
             Err(RequestFault::HostConflict)
         );
+    }
+
+    #[test]
+    fn refuses_schemes_that_are_not_of_the_web() {
+        for scheme in ["ftp", "file", "coap+tcp"] {
+            let target = format!("{scheme}://a.example/x");
+            let told = versioned(Version::HTTP_2, Method::GET, &target, &[]);
+            assert_eq!(told, Err(RequestFault::Scheme), "{scheme}");
+        }
+        for scheme in ["https", "http", "HTTPS"] {
+            let target = format!("{scheme}://a.example/x");
+            let told = versioned(Version::HTTP_2, Method::GET, &target, &[]);
+            assert!(told.is_ok(), "{scheme}");
+        }
+    }
+
+    #[test]
+    fn fields_of_http2_are_as_many_and_as_plain_as_those_of_http1() {
+        let http2 = |fields: &[(&str, &str)]| {
+            let target = "https://a.example/x";
+            versioned(Version::HTTP_2, Method::GET, target, fields).map(drop)
+        };
+        for value in [" a", "a ", "\ta", "a\t", " "] {
+            let fault = Err(RequestFault::Wire(WireFault::FieldValue));
+            assert_eq!(
+                http2(&[("x-a", "fine"), ("x-a", value)]),
+                fault,
+                "{value:?}"
+            );
+        }
+        assert_eq!(http2(&[("x-a", ""), ("x-b", "a b\tc")]), Ok(()));
+        assert_eq!(http2(&[("cookie", "a=1"); 100]), Ok(()));
+        let fault = Err(RequestFault::Wire(WireFault::TooManyFields));
+        assert_eq!(http2(&[("cookie", "a=1"); 101]), fault);
     }
 
     #[test]

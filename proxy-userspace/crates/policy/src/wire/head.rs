@@ -1,5 +1,7 @@
 //! One request head (RFC 9112, 2 to 6).
 
+use http::{HeaderMap, HeaderValue};
+
 use super::{WireFault, is_field_content, is_token};
 
 /// Most fields of a head; what the HTTP library takes as well.
@@ -54,6 +56,22 @@ pub(crate) fn framing<'a>(
         .and_then(|length| u64::try_from(length).ok())
         .map(Some)
         .ok_or(WireFault::ContentLength)
+}
+
+/// What is judged here of an HTTP/1.1 head, of the fields of an HTTP/2 request: the HTTP library
+/// bounds their bytes only, and takes white space that HTTP/1.1 would not let stand.
+///
+/// # Errors
+/// [`WireFault::TooManyFields`], [`WireFault::FieldValue`].
+pub(crate) fn check_fields(fields: &HeaderMap) -> Result<(), WireFault> {
+    if fields.len() > MOST_FIELDS {
+        return Err(WireFault::TooManyFields);
+    }
+    let is_plain = |value: &HeaderValue| value.as_bytes().trim_ascii() == value.as_bytes();
+    if !fields.values().all(is_plain) {
+        return Err(WireFault::FieldValue);
+    }
+    Ok(())
 }
 
 /// Judges a head, from its first byte to the end of the empty line; all its lines end in CRLF.

@@ -14,7 +14,7 @@ mod follow;
 mod head;
 
 pub use follow::{Follower, WireBounds};
-pub(crate) use head::framing;
+pub(crate) use head::{check_fields, framing};
 
 /// Why bytes are no request that has one reading. Its text is the name in logs, metrics and audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,9 @@ pub enum WireFault {
     /// A field line that goes on on the next (RFC 9112, 5.2).
     #[error("folded_field")]
     Folded,
+    /// White space at an end of a field's value, where HTTP/2 has none (RFC 9113, 8.2.1).
+    #[error("field_value_invalid")]
+    FieldValue,
     /// NUL or another control character in a field's value (RFC 9110, 5.5).
     #[error("control_in_field")]
     Control,
