@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! wire         HTTP/1.1 as it may stand on the wire
+//! frames       HTTP/2 as it goes over the wire: what a connection may cost
 //! host, path   parsed in exactly one way, or refused by name
 //! reading      rules that a route may relax, and what a path says to others then
 //! request      the canonical request: what routing, policy, audit and the upstream all see
@@ -11,6 +12,7 @@
 //! ```
 
 mod authorise;
+mod frames;
 mod host;
 mod path;
 mod pattern;
@@ -20,6 +22,7 @@ mod route;
 mod wire;
 
 pub use authorise::{Denial, Permit, Principal};
+pub use frames::{FrameBounds, FrameFault, FrameJudge, Standing, StreamFault};
 pub use host::{CanonicalHost, HostFault};
 pub use path::{PathFault, RequestPath};
 pub use pattern::{HostPattern, PathPattern};
