@@ -369,5 +369,11 @@ fn prove_limits(
             128,
             (1, 10_000),
         ),
+        stall_timeout: prove_duration(
+            prover,
+            &key("stall_timeout"),
+            listener.stall_timeout.as_ref(),
+            60 * second,
+        ),
     }
 }

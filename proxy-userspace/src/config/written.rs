@@ -83,6 +83,8 @@ pub(crate) struct Listener {
     /// Ranges of proxies that are believed about where a request comes from.
     #[serde(default)]
     pub(crate) trusted_hops: Vec<Spanned<String>>,
+    /// Longest time for which an HTTP/2 client may take next to nothing of an answer.
+    pub(crate) stall_timeout: Option<Spanned<String>>,
 }
 
 /// `[[listener.certificates]]`

@@ -8,6 +8,7 @@
 //! keepalive     peers that are gone without a word
 //! sources       how many connections each source has
 //! wire          HTTP/1.1 judged before it is read
+//! frames        HTTP/2 watched while it is read
 //! pipeline      the story of one request, stage by stage
 //!   client        who asks, where others stand between
 //!   authenticate  who is calling: the bearer token, against token, keys; verified remembers
@@ -37,6 +38,7 @@ mod client;
 mod fetch;
 mod flow;
 mod forward;
+mod frames;
 mod keepalive;
 mod keys;
 mod ledger;

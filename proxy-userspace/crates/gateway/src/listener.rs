@@ -5,6 +5,7 @@ use std::{
     io,
     net::{self, SocketAddr},
     num::NonZeroUsize,
+    pin::Pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +19,7 @@ use http::Request;
 use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ipnet::IpNet;
-use policy::WireBounds;
+use policy::{FrameBounds, StreamFault, WireBounds};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Semaphore, watch},
@@ -28,6 +29,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     certificates::Certificates,
+    frames::{Watch, attend, chain},
     keepalive::keep_alive,
     live::Live,
     paced::Paced,
@@ -60,6 +62,8 @@ pub struct ListenerLimits {
     pub body_timeout: Duration,
     /// Most streams of one HTTP/2 connection at a time.
     pub max_streams: u32,
+    /// Longest time for which an HTTP/2 client may take next to nothing of an answer.
+    pub stall_timeout: Duration,
 }
 
 /// What a listener does, besides its address.
@@ -303,6 +307,12 @@ impl Door {
             async move { Ok::<_, Infallible>(handle(&gateway, &connection, request).await) }
         });
         let Some(wire) = wire else {
+            let watch = Watch::begin(FrameBounds {
+                header_timeout: limits.header_timeout,
+                stall_timeout: limits.stall_timeout,
+            });
+            let malformed = |fault: StreamFault, what| self.record(&fault.to_string(), Some(what));
+            let stream = watch.follow(stream, limits.max_header_bytes, malformed);
             let connection = conn::http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .enable_connect_protocol()
@@ -312,11 +322,15 @@ impl Door {
                 .keep_alive_timeout(limits.header_timeout)
                 .serve_connection(TokioIo::new(stream), service);
             tokio::pin!(connection);
-            tokio::select! {
-                ended = connection.as_mut() => return ended,
-                () = self.draining() => connection.as_mut().graceful_shutdown(),
-            }
-            return connection.await;
+            let close =
+                |connection: Pin<&mut _>| conn::http2::Connection::graceful_shutdown(connection);
+            let ended = attend(&watch, connection, close, self.draining()).await;
+            let Some(fault) = watch.fault() else {
+                return ended.unwrap_or(Ok(()));
+            };
+            let error = ended.and_then(Result::err);
+            self.record(&fault.to_string(), error.map(|error| chain(&error)));
+            return Ok(());
         };
         let bounds = WireBounds {
             head_bytes: limits.max_header_bytes,
