@@ -4,6 +4,7 @@
 //! privilege  may this process load programs? if not, say so
 //! run        running programs, waiting for something to become true
 //! scratch    a folder of a run's own
+//! burden     what a process costs: processor time and memory
 //! bpffs      a BPF filesystem of a run's own
 //! netns      two hosts on a wire
 //! pki        certificates and tokens
@@ -15,6 +16,8 @@
 //! front      the proxy on it, with real clients
 //! websocket  a real WebSocket server and client
 //! wire       exact bytes to it
+//! h2_peer    exact HTTP/2 frames to it
+//! siege      attackers over HTTP/2, and others who are served meanwhile
 //! scene      all of that together, with traffic
 //! frames     Ethernet frames, header by header
 //! loaded     the real program, run on one frame after another
@@ -32,6 +35,7 @@
 
 pub mod ban_timer;
 pub mod bpffs;
+pub mod burden;
 pub mod daemon;
 pub mod feeds;
 pub mod figures;
@@ -39,6 +43,7 @@ pub mod frames;
 pub mod front;
 pub mod ground;
 pub mod grpc;
+pub mod h2_peer;
 pub mod held;
 pub mod list_server;
 pub mod loaded;
@@ -54,6 +59,7 @@ pub mod run;
 pub mod scene;
 pub mod scratch;
 pub mod scripted;
+pub mod siege;
 pub mod traffic;
 pub mod volley;
 pub mod websocket;
