@@ -33,6 +33,7 @@
 //! ban_timer  from the command to the first dropped packet
 //! ```
 
+pub mod balancer;
 pub mod ban_timer;
 pub mod bpffs;
 pub mod burden;

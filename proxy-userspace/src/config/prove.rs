@@ -275,11 +275,12 @@ fn prove_listeners(prover: &mut Prover<'_>, written: &[written::Listener]) -> Ve
         }
         let tls = prove_tls::tls(prover, index, listener);
         let limits = prove_limits(prover, index, listener);
-        let trusted_hops = listener
-            .trusted_hops
-            .iter()
-            .filter_map(|range| prove_prefix(prover, &key("trusted_hops"), range))
-            .collect();
+        let mut ranges = |name: &str, written: &[Spanned<String>]| -> Arc<[IpNet]> {
+            let prove = |range| prove_prefix(prover, &key(name), range);
+            written.iter().filter_map(prove).collect()
+        };
+        let trusted_hops = ranges("trusted_hops", &listener.trusted_hops);
+        let balancers = ranges("proxy_protocol", &listener.proxy_protocol);
         if let (Some(address), Some(tls)) = (address, tls) {
             proven.push(ListenerConfig {
                 address,
@@ -288,6 +289,7 @@ fn prove_listeners(prover: &mut Prover<'_>, written: &[written::Listener]) -> Ve
                     tls,
                     limits,
                     trusted_hops,
+                    balancers,
                 },
             });
         }

@@ -68,6 +68,7 @@ impl Proving<'_> {
             targets,
             tls,
             protocol,
+            introduces: matches!(written.proxy_protocol, Some(written::ProxyProtocol::V2)),
             balance,
             rule,
             health,

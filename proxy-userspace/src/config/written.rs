@@ -80,6 +80,9 @@ pub(crate) struct Listener {
     pub(crate) body_timeout: Option<Spanned<String>>,
     /// Most streams of one HTTP/2 connection.
     pub(crate) max_streams: Option<Spanned<u32>>,
+    /// Ranges of load balancers that begin each connection with the PROXY protocol.
+    #[serde(default)]
+    pub(crate) proxy_protocol: Vec<Spanned<String>>,
     /// Ranges of proxies that are believed about where a request comes from.
     #[serde(default)]
     pub(crate) trusted_hops: Vec<Spanned<String>>,

@@ -17,6 +17,8 @@ pub(crate) struct Upstream {
     pub(crate) urls: Option<Spanned<Vec<Spanned<String>>>>,
     /// Version it is spoken to in.
     pub(crate) protocol: Option<Protocol>,
+    /// Begin each connection with the PROXY protocol of this version.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
     /// How requests are spread over its endpoints.
     pub(crate) balance: Option<Spanned<Balance>>,
     /// Ranges that its names may lead to although they are this host's, link-local or metadata.
@@ -87,6 +89,13 @@ pub(crate) enum Protocol {
     Http1,
     #[serde(rename = "h2")]
     Http2,
+}
+
+/// Versions of the PROXY protocol that are written.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ProxyProtocol {
+    V2,
 }
 
 /// How requests are spread.

@@ -179,14 +179,23 @@ fn ends_torn(file: &mut File) -> io::Result<bool> {
 /// JSON allows DEL, the C1 controls and the Unicode line separators as they are; terminals and
 /// line readers act on them, so they are escaped too. They can only stand inside strings.
 fn escape_controls(text: &str, into: &mut Vec<u8>) {
-    for character in text.chars() {
+    let mut rest = text;
+    // Nearly all lines are plain ASCII, and go over in one piece.
+    while let Some(at) = rest.bytes().position(|byte| byte >= 0x7f) {
+        into.extend_from_slice(&rest.as_bytes()[..at]);
+        let mut characters = rest[at..].chars();
+        let Some(character) = characters.next() else {
+            return;
+        };
         match character {
             '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
                 into.extend(format!("\\u{:04x}", u32::from(character)).bytes());
             }
             plain => into.extend(plain.encode_utf8(&mut [0; 4]).bytes()),
         }
+        rest = characters.as_str();
     }
+    into.extend_from_slice(rest.as_bytes());
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! The permitted request to the upstream, and its answer back.
 
-use std::{fmt::Write as _, net::IpAddr, time::Duration};
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts,
@@ -58,7 +62,7 @@ pub(crate) struct Forwarded {
     pub(crate) id: DecisionId,
     pub(crate) client: Client,
     /// Who is connected.
-    pub(crate) peer: IpAddr,
+    pub(crate) peer: SocketAddr,
     pub(crate) worker: usize,
     pub(crate) parts: Parts,
     pub(crate) body: Option<Incoming>,
@@ -99,7 +103,7 @@ pub(crate) async fn forward(
         &mut headers,
         matches!(permit.route().access, Access::Token { .. }),
     );
-    introduce(&mut headers, &permit, id, &client, peer);
+    introduce(&mut headers, &permit, id, &client, peer.ip());
     if takes_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -124,6 +128,8 @@ pub(crate) async fn forward(
         key: upstream.balance().key_of(&request, client.address),
         upgrade: websocket.is_some(),
         client_timeout,
+        // Of a hop's request, the port is the hop's.
+        client: (client.address, peer.port()).into(),
     };
     let (mut response, mut hold) = upstream.send(request, &flow, sending).await?;
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -195,19 +201,34 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// CGI-style servers take `X_Forwarded_For` for `X-Forwarded-For`, so both are ours.
 fn is_ours(name: &str) -> bool {
-    let name = name.replace('_', "-");
-    OURS.iter().any(|prefix| name.starts_with(prefix)) || OURS_EXACT.contains(&name.as_str())
+    // Nearly all names differ in their first letter from all of ours.
+    if !matches!(name.as_bytes().first(), Some(b'x' | b'f')) {
+        return false;
+    }
+    let same = |own: &str| {
+        let alike = |(a, b): (u8, u8)| a == b || a == b'_' && b == b'-';
+        name.len() >= own.len() && name.bytes().zip(own.bytes()).all(alike)
+    };
+    OURS.iter().any(|prefix| same(prefix))
+        || OURS_EXACT
+            .iter()
+            .any(|own| own.len() == name.len() && same(own))
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in &named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
 }
@@ -221,6 +242,9 @@ fn introduce(
     client: &Client,
     peer: IpAddr,
 ) {
+    headers.reserve(9);
+    headers.insert(REQUEST_ID, id.field());
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
     let mut set = |name: HeaderName, value: String| {
         // A subject with a control character has no place in a field; it is left out.
         if let Ok(value) = HeaderValue::try_from(value) {
@@ -240,9 +264,7 @@ fn introduce(
     set(header::HOST, host.to_owned());
     set(FORWARDED_FOR, chain);
     set(header::FORWARDED, forwarded);
-    set(FORWARDED_PROTO, "https".to_owned());
     set(FORWARDED_HOST, host.to_owned());
-    set(REQUEST_ID, id.to_string());
     if let Some(principal) = permit.principal() {
         set(SUBJECT, principal.subject.clone());
         set(ISSUER, principal.issuer.clone());

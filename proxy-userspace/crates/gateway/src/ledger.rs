@@ -12,7 +12,7 @@ use std::{
 };
 
 use audit::{Event, Journal, PrincipalRecord, RequestRecord, Verdict};
-use http::{Method, StatusCode, Version, request::Parts};
+use http::{HeaderValue, Method, StatusCode, Version, request::Parts};
 use policy::{CanonicalRequest, Permit, Principal, Route};
 
 use crate::{
@@ -29,6 +29,20 @@ pub(crate) struct DecisionId(u64, u64);
 impl fmt::Display for DecisionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}{:016x}", self.0, self.1)
+    }
+}
+
+impl DecisionId {
+    /// As a field's value.
+    pub(crate) fn field(self) -> HeaderValue {
+        let mut text = [0; 32];
+        let halves = u128::from(self.0) << 64 | u128::from(self.1);
+        for (at, letter) in text.iter_mut().enumerate() {
+            let nibble = (halves >> (124 - 4 * at)) & 0xf;
+            *letter = b"0123456789abcdef"[nibble as usize];
+        }
+        // Digits and letters always are one.
+        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
     }
 }
 
@@ -244,5 +258,20 @@ fn protocol_name(version: Version) -> &'static str {
         Version::HTTP_11 => "HTTP/1.1",
         Version::HTTP_2 => "HTTP/2.0",
         _ => "HTTP/?",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_the_same_in_records_and_in_fields() {
+        for id in [
+            DecisionId(0, 0),
+            DecisionId(0x0123_4567_89ab_cdef, u64::MAX - 1),
+        ] {
+            assert_eq!(id.field().as_bytes(), id.to_string().as_bytes());
+        }
     }
 }

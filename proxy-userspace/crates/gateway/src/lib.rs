@@ -4,6 +4,7 @@
 //! workers       a thread for each core
 //! listener      accept, ask the lists, TLS, HTTP/1.1 or HTTP/2; drain at the end
 //! live          what requests meet, exchanged as a whole
+//! proxied       whose connection a load balancer passes on
 //! paced         what a client has to read
 //! keepalive     peers that are gone without a word
 //! sources       how many connections each source has
@@ -48,6 +49,7 @@ mod metrics;
 mod observe;
 mod paced;
 mod pipeline;
+mod proxied;
 mod refusal;
 mod sources;
 mod stamp;

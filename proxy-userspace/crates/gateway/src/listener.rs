@@ -34,7 +34,8 @@ use crate::{
     live::Live,
     paced::Paced,
     pipeline::{Connection, handle},
-    sources::Sources,
+    proxied::{ProxiedFault, read_header},
+    sources::{Place, Sources},
     tls::ServerTls,
     wire::{Judged, WireState},
 };
@@ -75,6 +76,8 @@ pub struct ListenerSpec {
     pub limits: ListenerLimits,
     /// Who is believed about where a request comes from.
     pub trusted_hops: Arc<[IpNet]>,
+    /// Who begins each connection with the PROXY protocol. Where some do, nobody else is let in.
+    pub balancers: Arc<[IpNet]>,
 }
 
 /// Bound sockets, one for each worker, with what they share.
@@ -92,6 +95,7 @@ struct Shared {
     certificates: Arc<Certificates>,
     limits: ListenerLimits,
     trusted_hops: Arc<[IpNet]>,
+    balancers: Arc<[IpNet]>,
     slots: Arc<Semaphore>,
     sources: Arc<Sources>,
 }
@@ -105,6 +109,7 @@ impl From<ListenerSpec> for Shared {
             sources: Sources::new(spec.limits.max_connections_per_source),
             limits: spec.limits,
             trusted_hops: spec.trusted_hops,
+            balancers: spec.balancers,
         }
     }
 }
@@ -203,9 +208,13 @@ impl Listener {
                         drain: drain.clone(),
                         asked: AtomicBool::new(false),
                     };
-                    let Some(place) = door.shared.sources.enter(peer.ip()) else {
-                        door.record("source_connections", None);
-                        continue;
+                    // Of a balancer's, it is known later whose they are.
+                    let place = match door.shared.balancers.is_empty() {
+                        true => match door.enter() {
+                            Some(place) => Some(place),
+                            None => continue,
+                        },
+                        false => None,
                     };
                     let open = live.current().metrics.connected();
                     tokio::spawn(async move {
@@ -245,9 +254,50 @@ struct Door {
 }
 
 impl Door {
-    async fn welcome(self, stream: TcpStream) {
+    /// A place for one more connection of the peer; one that may have none is told of.
+    fn enter(&self) -> Option<Place> {
+        let place = self.shared.sources.enter(self.peer.ip());
+        if place.is_none() {
+            self.record("source_connections", None);
+        }
+        place
+    }
+
+    /// Whose connection a balancer passes on; nobody but a balancer may say.
+    async fn introduced(&self, stream: &mut TcpStream) -> Result<SocketAddr, ProxiedFault> {
+        let peer = self.peer.ip().to_canonical();
+        if !self.shared.balancers.iter().any(|net| net.contains(&peer)) {
+            return Err(ProxiedFault::Untrusted);
+        }
+        let header = read_header(stream);
+        let source = time::timeout(self.shared.limits.handshake_timeout, header).await??;
+        Ok(source.unwrap_or(self.peer))
+    }
+
+    async fn welcome(mut self, mut stream: TcpStream) {
         if let Err(refusal) = self.live.current().gate.admit(self.peer.ip()) {
             return self.record(&refusal.to_string(), None);
+        }
+        let mut _place = None;
+        if !self.shared.balancers.is_empty() {
+            match self.introduced(&mut stream).await {
+                Ok(source) => self.peer = source,
+                Err(fault) => {
+                    let balancer = self.peer;
+                    let detail = match &fault {
+                        ProxiedFault::Broken(error) => error.to_string(),
+                        _ => format!("{balancer} should have said whose connection it is"),
+                    };
+                    return self.record(&fault.to_string(), Some(detail));
+                }
+            }
+            _place = self.enter();
+            if _place.is_none() {
+                return;
+            }
+            if let Err(refusal) = self.live.current().gate.admit(self.peer.ip()) {
+                return self.record(&refusal.to_string(), None);
+            }
         }
         // Small answers must not wait for the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);

@@ -234,9 +234,7 @@ fn form_of(method: &Method, version: Version, fields: &HeaderMap) -> refusal::As
 }
 
 fn named(mut answer: Response<AnswerBody>, id: DecisionId) -> Response<AnswerBody> {
-    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
-        answer.headers_mut().insert(REQUEST_ID, id);
-    }
+    answer.headers_mut().insert(REQUEST_ID, id.field());
     answer
 }
 
@@ -356,7 +354,7 @@ async fn serve(
     let forwarded = Forwarded {
         id,
         client,
-        peer,
+        peer: connection.peer,
         worker: connection.worker,
         flow: ledger.flow().clone(),
         parts,

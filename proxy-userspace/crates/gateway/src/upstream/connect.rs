@@ -7,7 +7,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     sync::OwnedSemaphorePermit,
     time,
@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{body::UpstreamBody, fault::ConnectFault};
-use crate::keepalive::keep_alive;
+use crate::{keepalive::keep_alive, proxied::header_for};
 
 /// Largest head of an answer.
 const LARGEST_HEAD: usize = 64 * 1024;
@@ -113,20 +113,30 @@ pub(super) enum Sender {
 pub(super) struct Connector {
     pub(super) tls: Option<UpstreamTls>,
     pub(super) protocol: Protocol,
+    /// Whether the upstream is told whose connection it is.
+    pub(super) introduces: bool,
     pub(super) timeout: Duration,
+}
+
+/// For what a connection is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Purpose {
+    /// It is to become something else.
+    pub(super) only_http1: bool,
+    /// Whose requests it carries; this proxy's own without.
+    pub(super) client: Option<SocketAddr>,
 }
 
 impl Connector {
     /// Connects to `address`, where `host` is said to be. The slot is held for as long as the connection.
-    /// `only_http1` where it is to become something else.
     pub(super) async fn connect(
         &self,
         address: SocketAddr,
         host: &ServerName<'static>,
-        only_http1: bool,
+        purpose: Purpose,
         slot: Option<OwnedSemaphorePermit>,
     ) -> Result<Sender, ConnectFault> {
-        let connecting = self.connect_untimed(address, host, only_http1, slot);
+        let connecting = self.connect_untimed(address, host, purpose, slot);
         time::timeout(self.timeout, connecting)
             .await
             .unwrap_or(Err(ConnectFault::Timeout))
@@ -136,15 +146,21 @@ impl Connector {
         &self,
         address: SocketAddr,
         host: &ServerName<'static>,
-        only_http1: bool,
+        purpose: Purpose,
         slot: Option<OwnedSemaphorePermit>,
     ) -> Result<Sender, ConnectFault> {
-        let tcp = TcpStream::connect(address)
+        let only_http1 = purpose.only_http1;
+        let mut tcp = TcpStream::connect(address)
             .await
             .map_err(ConnectFault::Tcp)?;
         // Small requests must not wait for the upstream's delayed acknowledgement.
         let _ = tcp.set_nodelay(true);
         keep_alive(&tcp);
+        if self.introduces {
+            let here = tcp.local_addr().map_err(ConnectFault::Tcp)?;
+            let header = header_for(purpose.client.map(|client| (client, here)));
+            tcp.write_all(&header).await.map_err(ConnectFault::Tcp)?;
+        }
         let Some(tls) = &self.tls else {
             let http2 = self.protocol == Protocol::Http2 && !only_http1;
             return speak(tcp, http2, slot).await;

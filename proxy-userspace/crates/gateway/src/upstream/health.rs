@@ -7,11 +7,17 @@ use tokio::time;
 
 use super::{
     Upstream, UpstreamBody, UpstreamNews,
-    connect::Sender,
+    connect::{Purpose, Sender},
     endpoint::Endpoint,
     send::{as_http1, as_http2},
 };
 use crate::flow::Flow;
+
+/// A connection of the proxy's own.
+const OWN: Purpose = Purpose {
+    only_http1: false,
+    client: None,
+};
 
 /// How an endpoint is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +103,7 @@ impl Upstream {
             let host = &self.hosts[endpoint.target];
             let sender = self
                 .connector
-                .connect(endpoint.address, host, false, None)
+                .connect(endpoint.address, host, OWN, None)
                 .await
                 .map_err(|fault| fault.to_string())?;
             let mut request = Request::new(UpstreamBody::empty(Flow::begin(

@@ -98,6 +98,8 @@ pub struct UpstreamSpec {
     pub tls: Option<UpstreamTls>,
     /// The version it is spoken to in.
     pub protocol: Protocol,
+    /// Whether each connection begins with the PROXY protocol, version 2, and is one client's.
+    pub introduces: bool,
     /// How requests are spread.
     pub balance: Balance,
     /// Which addresses its names may lead to.
@@ -138,6 +140,7 @@ impl Upstream {
             connector: Connector {
                 tls: spec.tls.clone(),
                 protocol: spec.protocol,
+                introduces: spec.introduces,
                 timeout: spec.bounds.connect_timeout,
             },
             workers: workers.get(),

@@ -90,8 +90,8 @@ impl Pool {
         Some(stream_of(&one.sender, &one.streams))
     }
 
-    /// Takes a new connection in, and a request's part of it out.
-    pub(super) fn admit(&self, sender: Sender) -> Taken {
+    /// Takes a new connection in, where others may have it too, and a request's part of it out.
+    pub(super) fn admit(&self, sender: Sender, for_others: bool) -> Taken {
         match sender {
             Sender::Http1(sender) => Taken::Http1(sender),
             Sender::Http2(sender) => {
@@ -101,7 +101,9 @@ impl Pool {
                     used: Instant::now(),
                 };
                 let taken = stream_of(&one.sender, &one.streams);
-                lock(&self.shared).push(one);
+                if for_others {
+                    lock(&self.shared).push(one);
+                }
                 taken
             }
         }

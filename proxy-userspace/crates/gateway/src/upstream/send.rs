@@ -1,6 +1,7 @@
 //! One request to an upstream: its turn, an endpoint, a connection, the head of the answer.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,7 +18,7 @@ use tokio::{
 
 use super::{
     Hold, Protocol, Upstream, UpstreamBody, UpstreamFault,
-    connect::Sender,
+    connect::{Purpose, Sender},
     endpoint::{Endpoint, Load, Spoken},
     fault::ConnectFault,
     pool::Taken,
@@ -38,6 +39,8 @@ pub(crate) struct Sending {
     pub(crate) upgrade: bool,
     /// How long the client may owe the next part of its body.
     pub(crate) client_timeout: Duration,
+    /// Whose request it is.
+    pub(crate) client: SocketAddr,
 }
 
 /// Requests that wait for a turn or a connection.
@@ -68,7 +71,12 @@ impl Upstream {
             key,
             upgrade,
             client_timeout,
+            client,
         } = sending;
+        let purpose = Purpose {
+            only_http1: upgrade,
+            client: Some(client),
+        };
         self.budget.earn();
         let turn = self.turn().await?;
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
@@ -76,8 +84,9 @@ impl Upstream {
         loop {
             let endpoint = self.choose(key, &tried).await?;
             let load = endpoint.begin();
+            let may_be_kept = stale < MOST_STALE && !self.spec.introduces;
             let taken = self
-                .connection(&endpoint, worker, upgrade, stale < MOST_STALE)
+                .connection(&endpoint, worker, purpose, may_be_kept)
                 .await;
             let (fault, was_kept) = match taken {
                 Ok((mut taken, kept)) => {
@@ -85,7 +94,11 @@ impl Upstream {
                     match exchange.await {
                         Outcome::Answered(response) => {
                             self.note_status(&endpoint, response.status());
-                            return Ok((response, self.hold(load, turn, taken, worker)));
+                            let mut hold = self.hold(load, turn, taken, worker);
+                            if self.spec.introduces {
+                                hold.keep_out();
+                            }
+                            return Ok((response, hold));
                         }
                         Outcome::Failed(fault) => {
                             if !matches!(fault, UpstreamFault::ClientStalled) {
@@ -158,9 +171,10 @@ impl Upstream {
         &self,
         endpoint: &Arc<Endpoint>,
         worker: usize,
-        only_http1: bool,
+        purpose: Purpose,
         may_be_kept: bool,
     ) -> Result<(Taken, bool), UpstreamFault> {
+        let only_http1 = purpose.only_http1;
         let bounds = &self.spec.bounds;
         let pool = &endpoint.pools[worker];
         let spoken = self.spoken(endpoint, only_http1);
@@ -187,7 +201,7 @@ impl Upstream {
         let host = &self.hosts[endpoint.target];
         let sender = self
             .connector
-            .connect(endpoint.address, host, only_http1, Some(slot))
+            .connect(endpoint.address, host, purpose, Some(slot))
             .await
             .map_err(UpstreamFault::Unreachable)?;
         if !only_http1 {
@@ -196,7 +210,7 @@ impl Upstream {
                 Sender::Http2(_) => Spoken::Http2,
             });
         }
-        Ok((pool.admit(sender), false))
+        Ok((pool.admit(sender, !self.spec.introduces), false))
     }
 
     /// What is known before a connection is there.
