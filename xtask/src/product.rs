@@ -13,6 +13,8 @@ use crate::{
 pub(crate) const BINARY_VARIABLE: &str = "PORTCULLIS_BIN";
 /// Names the benchmark's eBPF object to the benchmark.
 const BENCH_OBJECT_VARIABLE: &str = "PORTCULLIS_BENCH_OBJECT";
+/// Names the Envoy to compare with to the benchmark of the proxy.
+const BENCH_ENVOY_VARIABLE: &str = "PORTCULLIS_BENCH_ENVOY";
 
 /// `cargo xtask build`: the eBPF object, then the binary that embeds it.
 pub(crate) fn build(tree: &Tree, release: bool) -> Result<(), Failure> {
@@ -61,6 +63,21 @@ pub(crate) fn become_packet_bench(tree: &Tree, args: Vec<String>) -> Result<(), 
         driver.env(BENCH_OBJECT_VARIABLE, object),
         args,
     ))
+}
+
+/// Builds the product and the benchmark of its proxy, and becomes that. It loads nothing into the
+/// kernel. Returns only what went wrong.
+pub(crate) fn become_proxy_bench(tree: &Tree, args: Vec<String>) -> Result<(), Failure> {
+    const PROGRAM: &str = "bench-proxy";
+    setup::ensure(tree, &[Need::Host, Need::Ebpf, Need::Rig, Need::Bench])?;
+    ebpf::build_product(tree)?;
+    let crates = ["-p", "proxy-userspace", "-p", "portcullis-tests"];
+    let programs = ["--bin", "portcullis", "--bin", PROGRAM];
+    cargo_build(tree, true, &[crates, programs].concat())?;
+    let driver = Invocation::new(tree.built(true, PROGRAM))
+        .env(BINARY_VARIABLE, tree.built(true, "portcullis"))
+        .env(BENCH_ENVOY_VARIABLE, tree.envoy());
+    Err(become_driver(driver, args))
 }
 
 /// Makes sure of root, of the machine's programs and of the product's eBPF object.

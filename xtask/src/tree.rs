@@ -64,6 +64,16 @@ impl Tree {
         self.tools().join("bin").join(name)
     }
 
+    /// Where Envoy's package from PyPI is unpacked.
+    pub(crate) fn envoy_package(&self) -> PathBuf {
+        self.tools().join("envoy")
+    }
+
+    /// The program in it.
+    pub(crate) fn envoy(&self) -> PathBuf {
+        self.envoy_package().join("envoy/_bin/envoy")
+    }
+
     /// What the main workspace's build leaves for this profile.
     pub(crate) fn built(&self, release: bool, name: &str) -> PathBuf {
         self.target
