@@ -57,7 +57,7 @@ struct Serving {
     /// As it is configured: with port 0, the kernel has chosen another one.
     configured: SocketAddr,
     listener: Arc<Listener>,
-    _certificates: Task,
+    _certificates: Vec<Task>,
 }
 
 /// What serves requests.
@@ -380,8 +380,13 @@ fn keep_upstream(
     (upstream.name().to_owned(), (upstream, task))
 }
 
-fn keep_certificates(config: &ListenerConfig, journal: &Arc<Journal>) -> Task {
-    let certificates = Arc::clone(config.spec.tls.certificates());
-    let kept = standing_jobs::keep_certificates(certificates, Arc::clone(journal));
-    Task(tokio::spawn(kept))
+fn keep_certificates(config: &ListenerConfig, journal: &Arc<Journal>) -> Vec<Task> {
+    let tls = &config.spec.tls;
+    let own = standing_jobs::keep_certificates(Arc::clone(tls.certificates()), Arc::clone(journal));
+    let mut tasks = vec![Task(tokio::spawn(own))];
+    for rule in tls.client_certificates().iter() {
+        let kept = standing_jobs::keep_client_certificates(Arc::clone(rule), Arc::clone(journal));
+        tasks.push(Task(tokio::spawn(kept)));
+    }
+    tasks
 }

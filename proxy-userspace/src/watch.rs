@@ -16,7 +16,7 @@ use std::{
 
 use audit::{DropRecord, Event, Journal, KernelRecord, ListRecord, ReasonRecord};
 use datapath::{Heartbeat, InterfaceEvent, Samples};
-use gateway::{Certificates, Upstream, UpstreamNews};
+use gateway::{Certificates, ClientCertificates, Upstream, UpstreamNews};
 use proxy_common::Reason;
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -102,6 +102,21 @@ pub(crate) async fn keep_upstream(upstream: Arc<Upstream>, journal: Arc<Journal>
         Arc::clone(&upstream).keep_current(&tell),
         upstream.keep_checking(&tell)
     );
+}
+
+/// Keeps what clients' certificates are judged by current. Never ends.
+pub(crate) async fn keep_client_certificates(rule: Arc<ClientCertificates>, journal: Arc<Journal>) {
+    rule.keep_current(|outcome| match outcome {
+        Ok(()) => {
+            tracing::info!("what client certificates are judged by was read again");
+            note(&journal, "client_certificates_reloaded", "");
+        }
+        Err(error) => {
+            tracing::error!(%error, "NOT READ AGAIN: client certificates are judged as before");
+            note(&journal, "client_certificates_refused", &error.to_string());
+        }
+    })
+    .await;
 }
 
 /// Keeps a listener's certificates current. Never ends.

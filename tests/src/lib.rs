@@ -37,6 +37,7 @@ pub mod balancer;
 pub mod ban_timer;
 pub mod bpffs;
 pub mod burden;
+pub mod client_pki;
 pub mod daemon;
 pub mod feeds;
 pub mod figures;

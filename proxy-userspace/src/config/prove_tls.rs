@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use gateway::{CertificateFiles, Certificates, ServerTls, TlsError, server_tls};
+use gateway::{
+    CertificateFiles, Certificates, ClientCertificateFiles, ClientCertificateMode,
+    ClientCertificateRules, ClientCertificates, ServerTls, TlsError, server_tls,
+};
+use policy::CanonicalHost;
 use toml::Spanned;
 
 use super::{mistake::Prover, value::read_file, written};
@@ -33,8 +37,9 @@ pub(super) fn tls(
     .collect();
     let read: Vec<_> = pairs.iter().map(|pair| read_pair(prover, pair)).collect();
     let read: Option<Vec<_>> = read.into_iter().collect();
+    let rules = client_rules(prover, index, &listener.client_certificates);
     match Certificates::load(read?) {
-        Ok(certificates) => server_tls(Arc::new(certificates))
+        Ok(certificates) => server_tls(Arc::new(certificates), rules?)
             .map_err(|error| {
                 let key = format!("listener[{index}].certificate");
                 let span = listener.certificate.span();
@@ -46,6 +51,74 @@ pub(super) fn tls(
             None
         }
     }
+}
+
+/// What is asked of clients; `None` for a mistake.
+fn client_rules(
+    prover: &mut Prover<'_>,
+    index: usize,
+    written: &[Spanned<written::ClientCertificates>],
+) -> Option<ClientCertificateRules> {
+    let mut rules = ClientCertificateRules::default();
+    let mut good = true;
+    for (at, rule) in written.iter().enumerate() {
+        let key = |name: &str| format!("listener[{index}].client_certificates[{at}].{name}");
+        let (span, rule) = (rule.span(), rule.as_ref());
+        let files = ClientCertificateFiles {
+            mode: match rule.mode {
+                written::ClientCertificateMode::Required => ClientCertificateMode::Required,
+                written::ClientCertificateMode::Optional => ClientCertificateMode::Optional,
+            },
+            ca: rule.ca.as_ref().clone(),
+            crls: rule.crls.iter().map(|path| path.as_ref().clone()).collect(),
+        };
+        let loaded = match ClientCertificates::load(files) {
+            Ok(loaded) => Arc::new(loaded),
+            Err(error) => {
+                let of_list = rule.crls.iter().find(|path| *path.as_ref() == error.path);
+                let (name, span, mend) = match of_list {
+                    Some(path) => ("crls", path.span(), "give PEM files of revocation lists"),
+                    None => ("ca", rule.ca.span(), "give a PEM file of certificates"),
+                };
+                prover.reject(&key(name), span, error.why, mend);
+                good = false;
+                continue;
+            }
+        };
+        let Some(hosts) = &rule.hosts else {
+            if rules.others.replace(loaded).is_some() {
+                let problem = "another one is for all other hosts already";
+                prover.reject(
+                    &key("hosts"),
+                    span,
+                    problem,
+                    "name the hosts that it is for",
+                );
+                good = false;
+            }
+            continue;
+        };
+        let mut named = Vec::new();
+        for host in hosts.as_ref() {
+            match CanonicalHost::parse(host.as_ref()) {
+                Ok(host) if rules.hosts.iter().all(|(known, _)| !known.contains(&host)) => {
+                    named.push(host);
+                }
+                Ok(_) => {
+                    let problem = "another one is for this host already";
+                    prover.reject(&key("hosts"), host.span(), problem, "name each host once");
+                    good = false;
+                }
+                Err(error) => {
+                    let mend = "write it like \"admin.example\"";
+                    prover.reject(&key("hosts"), host.span(), error, mend);
+                    good = false;
+                }
+            }
+        }
+        rules.hosts.push((named, loaded));
+    }
+    good.then_some(rules)
 }
 
 fn read_pair(
@@ -80,7 +153,7 @@ fn reject(prover: &mut Prover<'_>, pair: &Pair<'_>, error: &TlsError) {
                 pair.certificate.as_ref().display()
             ),
         ),
-        TlsError::NoCertificate | TlsError::Invalid(_) => prover.reject(
+        _ => prover.reject(
             &key("certificate"),
             pair.certificate.span(),
             error,

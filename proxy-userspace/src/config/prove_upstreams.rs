@@ -432,7 +432,7 @@ impl Proving<'_> {
                     let mend = "give the PEM private key of that certificate";
                     prover.reject(&self.key("key"), key.span(), error, mend);
                 }
-                TlsError::NoCertificate | TlsError::Invalid(_) => {
+                _ => {
                     let mend = "give the PEM certificate, then its chain";
                     prover.reject(&self.key("certificate"), certificate.span(), error, mend);
                 }

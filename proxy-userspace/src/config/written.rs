@@ -66,6 +66,9 @@ pub(crate) struct Listener {
     /// Certificates for other names, each with its key.
     #[serde(default)]
     pub(crate) certificates: Vec<Certificate>,
+    /// What is asked of clients.
+    #[serde(default)]
+    pub(crate) client_certificates: Vec<Spanned<ClientCertificates>>,
     /// Most connections at a time.
     pub(crate) max_connections: Option<Spanned<usize>>,
     /// Most connections of one source at a time.
@@ -98,6 +101,29 @@ pub(crate) struct Certificate {
     pub(crate) certificate: Spanned<PathBuf>,
     /// PEM file with the certificate's private key.
     pub(crate) key: Spanned<PathBuf>,
+}
+
+/// `[[listener.client_certificates]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClientCertificates {
+    /// `"required"` or `"optional"`.
+    pub(crate) mode: ClientCertificateMode,
+    /// PEM file with the certificates that theirs have to be issued by.
+    pub(crate) ca: Spanned<PathBuf>,
+    /// PEM files with revocation lists.
+    #[serde(default)]
+    pub(crate) crls: Vec<Spanned<PathBuf>>,
+    /// Hosts that it is about; all others without it.
+    pub(crate) hosts: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+/// Whether a client has to show a certificate.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClientCertificateMode {
+    Required,
+    Optional,
 }
 
 /// `[[issuer]]`

@@ -57,6 +57,9 @@ pub struct RequestRecord {
     pub protocol: String,
     /// TLS version, such as `TLSv1_3`.
     pub tls: String,
+    /// SHA-256 of the certificate that the client showed, where it was asked for one and that was good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<String>,
     /// Method as sent.
     pub method: String,
     /// Canonical host; `None` when the request had no canonical form.

@@ -18,7 +18,7 @@ use policy::{CanonicalRequest, Permit, Principal, Route};
 use crate::{
     flow::Flow,
     metrics::{Metrics, RouteCounts},
-    pipeline::Gateway,
+    pipeline::{Connection, Gateway},
     refusal::Refusal,
 };
 
@@ -99,10 +99,10 @@ impl Ledger {
     pub(crate) fn begin(
         gateway: &Gateway,
         id: DecisionId,
-        peer: SocketAddr,
-        tls: &str,
+        connection: &Connection,
         parts: &Parts,
     ) -> Self {
+        let peer = connection.peer;
         let began = Instant::now();
         Self {
             journal: Arc::clone(&gateway.journal),
@@ -118,7 +118,8 @@ impl Ledger {
                 peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string(),
                 client: None,
                 protocol: protocol_name(parts.version).to_owned(),
-                tls: tls.to_owned(),
+                tls: connection.tls.to_owned(),
+                client_certificate: connection.client_certificate.clone(),
                 method: parts.method.to_string(),
                 host: None,
                 path: None,

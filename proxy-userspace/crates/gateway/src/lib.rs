@@ -24,6 +24,7 @@
 //! fetch         one document over HTTPS, under the rules against SSRF
 //! address       which addresses may be asked for one
 //! certificates  by name, read again when they change
+//! client_certificates  what is asked of clients
 //! stamp         was a file written anew?
 //! tls           the server side of TLS, and whom the client side trusts
 //! upstream      the services behind the proxy
@@ -36,6 +37,7 @@ mod answer;
 mod authenticate;
 mod certificates;
 mod client;
+mod client_certificates;
 mod fetch;
 mod flow;
 mod forward;
@@ -64,6 +66,10 @@ mod workers;
 pub use address::{AddressRule, NotPublic};
 pub use authenticate::Issuers;
 pub use certificates::{CertificateFiles, Certificates};
+pub use client_certificates::{
+    ClientCertificateError, ClientCertificateFiles, ClientCertificateMode, ClientCertificateRules,
+    ClientCertificates,
+};
 pub use fetch::{FetchBounds, FetchError, Fetched, Fetcher, Validators};
 pub use keys::{KeyError, KeySet, KeySource, KeyStore};
 pub use listener::{Listener, ListenerLimits, ListenerSpec};

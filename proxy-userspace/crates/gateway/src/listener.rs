@@ -20,15 +20,17 @@ use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ipnet::IpNet;
 use policy::{FrameBounds, StreamFault, WireBounds};
+use rustls::server::Acceptor;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Semaphore, watch},
     time,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
 use crate::{
-    certificates::Certificates,
+    client_certificates::{RuleIndex, fingerprint},
     frames::{Watch, attend, chain},
     keepalive::keep_alive,
     live::Live,
@@ -91,8 +93,7 @@ pub struct Listener {
 
 /// What the connections of a listener share. One that is open keeps what it began with.
 struct Shared {
-    tls: TlsAcceptor,
-    certificates: Arc<Certificates>,
+    tls: ServerTls,
     limits: ListenerLimits,
     trusted_hops: Arc<[IpNet]>,
     balancers: Arc<[IpNet]>,
@@ -103,8 +104,7 @@ struct Shared {
 impl From<ListenerSpec> for Shared {
     fn from(spec: ListenerSpec) -> Self {
         Self {
-            tls: TlsAcceptor::from(spec.tls.config),
-            certificates: spec.tls.certificates,
+            tls: spec.tls,
             slots: Arc::new(Semaphore::new(spec.limits.max_connections)),
             sources: Sources::new(spec.limits.max_connections_per_source),
             limits: spec.limits,
@@ -304,16 +304,15 @@ impl Door {
         keep_alive(&stream);
         let limits = self.shared.limits;
         let stream = Paced::new(stream, limits.body_timeout);
-        let handshake = self.shared.tls.accept(stream);
-        let handshake = time::timeout(limits.handshake_timeout, handshake);
-        let stream = match handshake.await {
-            Ok(Ok(stream)) => stream,
+        let handshake = time::timeout(limits.handshake_timeout, self.greet(stream));
+        let (stream, rule) = match handshake.await {
+            Ok(Ok(greeted)) => greeted,
             Ok(Err(error)) => {
                 return self.record("tls_handshake_failed", Some(error.to_string()));
             }
             Err(_) => return self.record("tls_handshake_timeout", None),
         };
-        if let Err(error) = self.serve(stream).await {
+        if let Err(error) = self.serve(stream, rule).await {
             // What a peer breaks off is not worth a record; what it says wrongly is.
             // A kept connection that fell idle after an answer did nothing wrong either.
             let silent = error.is_timeout() && !self.asked.load(Ordering::Relaxed);
@@ -328,7 +327,28 @@ impl Door {
         }
     }
 
-    async fn serve(&self, stream: TlsStream<Paced<TcpStream>>) -> Result<(), hyper::Error> {
+    /// The TLS handshake, and the rule about client certificates that it was made under.
+    async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+    ) -> io::Result<(TlsStream<S>, RuleIndex)> {
+        let tls = &self.shared.tls;
+        if tls.asks_all_alike() {
+            let rule = tls.rules.of(None);
+            let stream = TlsAcceptor::from(tls.config(rule)).accept(stream).await?;
+            return Ok((stream, rule));
+        }
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let rule = tls.rules.of(hello.client_hello().server_name());
+        let stream = hello.into_stream(tls.config(rule)).await?;
+        Ok((stream, rule))
+    }
+
+    async fn serve(
+        &self,
+        stream: TlsStream<Paced<TcpStream>>,
+        rule: RuleIndex,
+    ) -> Result<(), hyper::Error> {
         let limits = self.shared.limits;
         let session = stream.get_ref().1;
         let http2 = session.alpn_protocol() == Some(b"h2");
@@ -339,7 +359,13 @@ impl Door {
             trusted_hops: Arc::clone(&self.shared.trusted_hops),
             body_timeout: limits.body_timeout,
             drain: self.drain.clone(),
-            certificate: self.shared.certificates.choose(session.server_name()),
+            client_rule: rule,
+            client_rules: Arc::clone(&self.shared.tls.rules),
+            client_certificate: session
+                .peer_certificates()
+                .and_then(|chain| chain.first())
+                .map(fingerprint),
+            certificate: self.shared.tls.certificates.choose(session.server_name()),
             covered: OnceLock::new(),
             wire: wire.clone(),
             tunnel: Mutex::default(),
@@ -354,7 +380,11 @@ impl Door {
         let service = service_fn(move |request: Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
             let (gateway, connection) = (live.current(), Arc::clone(&connection));
-            async move { Ok::<_, Infallible>(handle(&gateway, &connection, request).await) }
+            // The library moves this from place to place before it is first looked at: in a box, it goes over
+            // as a pointer.
+            Box::pin(
+                async move { Ok::<_, Infallible>(handle(&gateway, &connection, request).await) },
+            )
         });
         let Some(wire) = wire else {
             let watch = Watch::begin(FrameBounds {

@@ -20,6 +20,7 @@ use crate::{
     authenticate::{Issuers, authenticate},
     certificates::covers,
     client::Client,
+    client_certificates::{ClientCertificateRules, RuleIndex},
     flow::BodyFault,
     forward::{Answer, Forwarded, REQUEST_ID, forward},
     ledger::{DecisionId, DecisionIds, Ledger},
@@ -105,6 +106,11 @@ pub(crate) struct Connection {
     pub(crate) trusted_hops: Arc<[IpNet]>,
     /// How long a client may owe the next part of a body.
     pub(crate) body_timeout: Duration,
+    /// The rule about client certificates that the connection was made under, and all of them.
+    pub(crate) client_rule: RuleIndex,
+    pub(crate) client_rules: Arc<ClientCertificateRules>,
+    /// SHA-256 of the certificate that the client showed, and that was good.
+    pub(crate) client_certificate: Option<String>,
     /// What the client was shown.
     pub(crate) certificate: Option<Arc<CertifiedKey>>,
     /// The first host of a request for which it is good: most connections ask for one only.
@@ -154,7 +160,7 @@ pub(crate) async fn handle(
     let extended = extended(&mut parts);
     let form = form_of(&parts.method, parts.version, &parts.headers);
     let stands_for_refused = connection.refused_head(&parts).is_some();
-    let mut ledger = Ledger::begin(gateway, id, connection.peer, connection.tls, &parts);
+    let mut ledger = Ledger::begin(gateway, id, connection, &parts);
     // Reading on would ask a client for what it hasn't sent yet; a refused gRPC call is one head.
     let read_on = !parts.headers.contains_key(header::EXPECT) && form != refusal::Asked::Grpc;
     let arrived = Arrived {
@@ -326,6 +332,10 @@ async fn serve(
     ledger.canonical(&request);
     if !connection.is_for(request.host()) {
         return Err(Refusal::Misdirected);
+    }
+    // Asked for under the name of a host where less is asked of clients.
+    if connection.client_rules.of(Some(request.host().as_str())) != connection.client_rule {
+        return Err(Refusal::OtherClientCertificates);
     }
 
     let found = gateway.routes.find(&request)?;

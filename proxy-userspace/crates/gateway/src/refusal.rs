@@ -22,6 +22,9 @@ pub(crate) enum Refusal {
     /// The certificate that the client was shown isn't good for the host it asks for.
     #[error("host_not_certified")]
     Misdirected,
+    /// The host has another rule about client certificates than the one that was asked for in TLS.
+    #[error("host_of_other_client_certificates")]
+    OtherClientCertificates,
     #[error(transparent)]
     NoRoute(NoRoute),
     #[error(transparent)]
@@ -80,7 +83,7 @@ impl Refusal {
                 WireFault::HeadTooLong | WireFault::TooManyFields,
             )) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Request(_) | Self::WebSocket(_) => StatusCode::BAD_REQUEST,
-            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Misdirected | Self::OtherClientCertificates => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute(NoRoute::Unknown) => StatusCode::NOT_FOUND,
             Self::NoRoute(NoRoute::Path(_)) => StatusCode::BAD_REQUEST,
             Self::Token(_) | Self::Denied(Denial::NoPrincipal) => StatusCode::UNAUTHORIZED,

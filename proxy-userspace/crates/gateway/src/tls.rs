@@ -6,17 +6,22 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs::Ticketer},
     pki_types::{CertificateDer, pem::PemObject as _},
-    server::ResolvesServerCert,
+    server::{NoServerSessionStorage, ResolvesServerCert},
     version::{TLS12, TLS13},
 };
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
-use crate::certificates::Certificates;
+use crate::{
+    certificates::Certificates,
+    client_certificates::{ClientCertificateRules, ClientCertificates, RuleIndex},
+};
 
 /// The server side of TLS for one listener.
 #[derive(Clone)]
 pub struct ServerTls {
-    pub(crate) config: Arc<ServerConfig>,
+    /// One for each rule about client certificates, and the last for all other hosts.
+    configs: Arc<[Arc<ServerConfig>]>,
+    pub(crate) rules: Arc<ClientCertificateRules>,
     pub(crate) certificates: Arc<Certificates>,
 }
 
@@ -24,6 +29,20 @@ impl ServerTls {
     /// Its certificates.
     pub fn certificates(&self) -> &Arc<Certificates> {
         &self.certificates
+    }
+
+    /// What is asked of clients.
+    pub fn client_certificates(&self) -> &ClientCertificateRules {
+        &self.rules
+    }
+
+    pub(crate) fn config(&self, rule: RuleIndex) -> Arc<ServerConfig> {
+        Arc::clone(&self.configs[rule.place(self.rules.hosts.len())])
+    }
+
+    /// Whether all clients are asked the same.
+    pub(crate) fn asks_all_alike(&self) -> bool {
+        self.rules.hosts.is_empty()
     }
 }
 
@@ -36,6 +55,9 @@ pub enum TlsError {
     /// The PEM file holds no private key.
     #[error("no private key in it")]
     NoKey,
+    /// The PEM file holds no certificate revocation list.
+    #[error("no revocation list in it")]
+    NoRevocationList,
     /// The private key belongs to another certificate.
     #[error("the private key doesn't belong to the certificate")]
     KeyMismatch,
@@ -51,22 +73,49 @@ pub fn crypto_provider() -> Arc<CryptoProvider> {
 }
 
 /// Server side with these certificates: TLS 1.2 and 1.3, ALPN h2 and http/1.1, no early data, session
-/// tickets under keys that change every six hours.
+/// tickets under keys that change every six hours. Where certificates are asked of clients there are no
+/// tickets: one that was revoked since would be good for as long as its ticket, and a ticket of one host
+/// could be shown to another (CVE-2025-23419).
 ///
 /// # Errors
 /// See [`TlsError`].
-pub fn server_tls(certificates: Arc<Certificates>) -> Result<ServerTls, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(crypto_provider())
-        .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(invalid)?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = Ticketer::new().map_err(invalid)?;
+pub fn server_tls(
+    certificates: Arc<Certificates>,
+    rules: ClientCertificateRules,
+) -> Result<ServerTls, TlsError> {
+    let named = rules.hosts.iter().map(|(_, rule)| Some(rule));
+    let configs = named
+        .chain([rules.others.as_ref()])
+        .map(|rule| server_config(&certificates, rule).map(Arc::new))
+        .collect::<Result<_, _>>()?;
     Ok(ServerTls {
-        config: Arc::new(config),
+        configs,
+        rules: Arc::new(rules),
         certificates,
     })
+}
+
+fn server_config(
+    certificates: &Arc<Certificates>,
+    rule: Option<&Arc<ClientCertificates>>,
+) -> Result<ServerConfig, TlsError> {
+    let builder = ServerConfig::builder_with_provider(crypto_provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(invalid)?;
+    let builder = match rule {
+        None => builder.with_no_client_auth(),
+        Some(rule) => builder.with_client_cert_verifier(Arc::clone(rule) as Arc<_>),
+    };
+    let resolver = Arc::clone(certificates) as Arc<dyn ResolvesServerCert>;
+    let mut config = builder.with_cert_resolver(resolver);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if rule.is_some() {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    } else {
+        config.ticketer = Ticketer::new().map_err(invalid)?;
+    }
+    Ok(config)
 }
 
 /// Client side that trusts the certificates in a PEM file and no others, or what the system
