@@ -13,6 +13,7 @@ use rustls::{
 };
 
 use crate::{
+    acme::{Issued, Pending},
     stamp::FileStamp,
     tls::{TlsError, certificates, crypto_provider},
 };
@@ -35,6 +36,10 @@ pub struct Certificates {
     files: Vec<CertificateFiles>,
     /// In the order of the files.
     loaded: ArcSwap<Vec<Arc<CertifiedKey>>>,
+    /// Those that an authority issues.
+    issued: Vec<Arc<Issued>>,
+    /// What an authority is shown that checks a name; none where none does.
+    pending: Option<Arc<Pending>>,
 }
 
 impl Certificates {
@@ -52,17 +57,34 @@ impl Certificates {
         Ok(Self {
             files: files.into_iter().map(|(files, ..)| files).collect(),
             loaded: ArcSwap::from_pointee(loaded),
+            issued: Vec::new(),
+            pending: None,
         })
+    }
+
+    /// With those that an authority issues besides, and what it is shown meanwhile.
+    #[must_use]
+    pub fn and_issued(mut self, issued: Vec<Arc<Issued>>, pending: Arc<Pending>) -> Self {
+        self.pending = Some(pending).filter(|_| !issued.is_empty());
+        self.issued = issued;
+        self
+    }
+
+    /// What an authority is shown that checks a name.
+    pub(crate) fn pending(&self) -> Option<&Arc<Pending>> {
+        self.pending.as_ref()
     }
 
     /// The one for a client that asks for this name: the first that is good for it, or else the first.
     pub(crate) fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let loaded = self.loaded.load();
+        let issued = self.issued.iter().filter_map(|issued| issued.key());
+        let mut all = loaded.iter().cloned().chain(issued);
         let good = |name: &str| {
             let name = ServerName::try_from(name).ok()?;
-            loaded.iter().find(|key| is_good_for(key, &name))
+            all.clone().find(|key| is_good_for(key, &name))
         };
-        name.and_then(good).or_else(|| loaded.first()).cloned()
+        name.and_then(good).or_else(|| all.next())
     }
 
     /// Reads files again that have changed, and tells of each. Both files of a pair have to fit before
@@ -134,12 +156,13 @@ pub(crate) fn covers(key: &CertifiedKey, host: &CanonicalHost) -> bool {
     ServerName::try_from(bare).is_ok_and(|name| is_good_for(key, &name))
 }
 
-fn is_good_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
+pub(crate) fn is_good_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     let parsed = key.end_entity_cert().and_then(ParsedCertificate::try_from);
     parsed.is_ok_and(|certificate| verify_server_name(&certificate, name).is_ok())
 }
 
-fn certified(chain_pem: &[u8], key_pem: &[u8]) -> Result<Arc<CertifiedKey>, TlsError> {
+/// A certificate with its chain, and the key that belongs to it.
+pub(crate) fn certified(chain_pem: &[u8], key_pem: &[u8]) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain: Vec<CertificateDer<'static>> = certificates(chain_pem)?;
     let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| TlsError::NoKey)?;
     CertifiedKey::from_der(chain, key, &crypto_provider())

@@ -7,6 +7,7 @@
 //! proxied       whose connection a load balancer passes on
 //! paced         what a client has to read
 //! keepalive     peers that are gone without a word
+//! greet         the TLS handshake
 //! sources       how many connections each source has
 //! wire          HTTP/1.1 judged before it is read
 //! frames        HTTP/2 watched while it is read
@@ -25,6 +26,7 @@
 //! address       which addresses may be asked for one
 //! certificates  by name, read again when they change
 //! client_certificates  what is asked of clients
+//! acme          certificates that an authority issues by itself, and renews
 //! stamp         was a file written anew?
 //! tls           the server side of TLS, and whom the client side trusts
 //! upstream      the services behind the proxy
@@ -32,6 +34,7 @@
 //!
 //! Stages don't call each other; only `pipeline` names them all.
 
+mod acme;
 mod address;
 mod answer;
 mod authenticate;
@@ -42,6 +45,7 @@ mod fetch;
 mod flow;
 mod forward;
 mod frames;
+mod greet;
 mod keepalive;
 mod keys;
 mod ledger;
@@ -63,6 +67,10 @@ mod websocket;
 mod wire;
 mod workers;
 
+pub use acme::{
+    AcmeError, AcmeNews, Attempts, Authority, Challenge, Issued, Pending, PlainListener, PlainSpec,
+    Storage, keep_issued,
+};
 pub use address::{AddressRule, NotPublic};
 pub use authenticate::Issuers;
 pub use certificates::{CertificateFiles, Certificates};

@@ -20,18 +20,17 @@ use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ipnet::IpNet;
 use policy::{FrameBounds, StreamFault, WireBounds};
-use rustls::server::Acceptor;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Semaphore, watch},
     time,
 };
-use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 
 use crate::{
     client_certificates::{RuleIndex, fingerprint},
     frames::{Watch, attend, chain},
+    greet::greet,
     keepalive::keep_alive,
     live::Live,
     paced::Paced,
@@ -304,9 +303,12 @@ impl Door {
         keep_alive(&stream);
         let limits = self.shared.limits;
         let stream = Paced::new(stream, limits.body_timeout);
-        let handshake = time::timeout(limits.handshake_timeout, self.greet(stream));
+        let handshake = greet(&self.shared.tls, stream);
+        let handshake = time::timeout(limits.handshake_timeout, handshake);
         let (stream, rule) = match handshake.await {
-            Ok(Ok(greeted)) => greeted,
+            Ok(Ok(Some(greeted))) => greeted,
+            // An authority that checked a name.
+            Ok(Ok(None)) => return,
             Ok(Err(error)) => {
                 return self.record("tls_handshake_failed", Some(error.to_string()));
             }
@@ -325,23 +327,6 @@ impl Door {
                 self.record(reason, Some(error.to_string()));
             }
         }
-    }
-
-    /// The TLS handshake, and the rule about client certificates that it was made under.
-    async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: S,
-    ) -> io::Result<(TlsStream<S>, RuleIndex)> {
-        let tls = &self.shared.tls;
-        if tls.asks_all_alike() {
-            let rule = tls.rules.of(None);
-            let stream = TlsAcceptor::from(tls.config(rule)).accept(stream).await?;
-            return Ok((stream, rule));
-        }
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        let rule = tls.rules.of(hello.client_hello().server_name());
-        let stream = hello.into_stream(tls.config(rule)).await?;
-        Ok((stream, rule))
     }
 
     async fn serve(

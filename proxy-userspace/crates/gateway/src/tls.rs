@@ -12,6 +12,7 @@ use rustls::{
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use crate::{
+    acme::challenge_config,
     certificates::Certificates,
     client_certificates::{ClientCertificateRules, ClientCertificates, RuleIndex},
 };
@@ -22,6 +23,8 @@ pub struct ServerTls {
     /// One for each rule about client certificates, and the last for all other hosts.
     configs: Arc<[Arc<ServerConfig>]>,
     pub(crate) rules: Arc<ClientCertificateRules>,
+    /// For an authority that checks a name; none where none does.
+    pub(crate) challenge: Option<Arc<ServerConfig>>,
     pub(crate) certificates: Arc<Certificates>,
 }
 
@@ -91,6 +94,10 @@ pub fn server_tls(
     Ok(ServerTls {
         configs,
         rules: Arc::new(rules),
+        challenge: certificates
+            .pending()
+            .map(|pending| challenge_config(Arc::clone(pending)))
+            .transpose()?,
         certificates,
     })
 }
