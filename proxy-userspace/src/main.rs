@@ -21,6 +21,7 @@
 //! ```
 
 mod admin;
+mod automatic;
 mod block;
 mod bound;
 mod bulk;

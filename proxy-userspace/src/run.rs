@@ -20,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     admin::{self, Admin, AdminError},
+    automatic::Automatic,
     bound::{Bound, ServiceError},
     config::{self, Config, Mistakes},
     drops::Drops,
@@ -135,6 +136,9 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
     let mut config_service = config.service;
     let listeners = std::mem::take(&mut config_service.listeners);
     let bound = Bound::all(listeners, config_service.workers).await?;
+    let plain = Automatic::default()
+        .bind(config_service.acme.as_ref(), Arc::clone(&lists) as _)
+        .await?;
 
     let observer = match config.observe {
         None => None,
@@ -220,6 +224,7 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
     let mut service = Service::start(
         config_service,
         bound,
+        plain,
         Arc::clone(&lists),
         lifelines,
         Arc::clone(&journal),

@@ -8,6 +8,7 @@ use gateway::{Gateway, Listener, Live, Metrics, SourceGate, Upstream, Upstreams,
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
+    automatic::{Automatic, Plain},
     bound::{Bound, ServiceError},
     config::{self, Config, IssuerConfig, ListenerConfig, Mistakes, ServiceConfig},
     lifeline::{Lifelines, Needed},
@@ -75,6 +76,7 @@ pub(crate) struct Service {
     listeners: Vec<Serving>,
     upstreams: BTreeMap<String, (Arc<Upstream>, Task)>,
     issuers: BTreeMap<String, (Arc<gateway::Issuer>, Task)>,
+    automatic: Automatic,
 }
 
 impl Service {
@@ -82,6 +84,7 @@ impl Service {
     pub(crate) async fn start(
         config: ServiceConfig,
         bound: Bound,
+        plain: Option<Plain>,
         lists: Arc<Lists>,
         lifelines: Arc<Lifelines>,
         journal: Arc<Journal>,
@@ -125,8 +128,11 @@ impl Service {
             listeners: Vec::new(),
             upstreams,
             issuers,
+            automatic: Automatic::default(),
         };
         service.serve(bound);
+        let (automatic, journal) = (&mut service.automatic, &service.journal);
+        automatic.exchange(config.acme, plain, journal);
         Ok(service)
     }
 
@@ -208,6 +214,8 @@ impl Service {
             note_change(&mut changes, "listener", &listener.address, false, false);
         }
         let bound = Bound::all(fresh, self.count).await?;
+        let gate = Arc::clone(&self.lists) as Arc<dyn SourceGate>;
+        let plain = self.automatic.bind(config.acme.as_ref(), gate).await?;
 
         let issuers: BTreeMap<_, _> = issuers.into_iter().map(keep_issuer).collect();
         let mut upstreams = BTreeMap::new();
@@ -258,6 +266,7 @@ impl Service {
         }
         self.listeners = listeners;
         self.serve(bound);
+        self.automatic.exchange(config.acme, plain, &self.journal);
         self.need(config.needed);
         if changes.is_empty() {
             changes.push("nothing has changed".to_owned());

@@ -26,6 +26,7 @@ use crate::{
 
 use super::{
     mistake::{Mistakes, Prover},
+    prove_acme::{AcmeConfig, Automatic},
     prove_feeds, prove_issuers, prove_kernel, prove_routes, prove_tls, prove_upstreams,
     value::{in_range, prove_duration, prove_prefix, reject_repeated},
     written::{self, Written},
@@ -35,6 +36,7 @@ use crate::lifeline::Needed;
 /// What serves requests, and may be exchanged while it does.
 pub(crate) struct ServiceConfig {
     pub(crate) listeners: Vec<ListenerConfig>,
+    pub(crate) acme: Option<AcmeConfig>,
     pub(crate) issuers: Vec<IssuerConfig>,
     pub(crate) upstreams: Vec<UpstreamSpec>,
     /// Hosts that upstreams and keys are on.
@@ -49,7 +51,10 @@ pub(crate) struct ServiceConfig {
 }
 
 /// Tables that may change while the daemon runs.
-const EXCHANGED: [&str; 4] = ["listener", "issuer", "upstream", "route"];
+const EXCHANGED: [&str; 5] = ["listener", "acme", "issuer", "upstream", "route"];
+
+/// Folder of the state, where nothing else is said.
+pub(super) const STATE_DIRECTORY: &str = "/var/lib/portcullis";
 
 /// A configuration that can be run.
 pub(crate) struct Config {
@@ -110,7 +115,10 @@ fn needed(written: &Written) -> Vec<Needed> {
         let feed = feed.as_ref();
         Needed::of_url(feed.url.as_ref()?, feed_host(&feed.name))
     });
-    upstreams.chain(keys).chain(feeds).collect()
+    let acme = written.acme.iter().filter_map(|acme| {
+        Needed::of_url(acme.directory.as_ref(), "the ACME directory".to_owned())
+    });
+    upstreams.chain(keys).chain(feeds).chain(acme).collect()
 }
 
 /// Proves a configuration; see [`super::load`].
@@ -119,7 +127,8 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
     if written.listener.is_empty() {
         prover.missing("[[listener]]", "add one with address, certificate and key");
     }
-    let listeners = prove_listeners(&mut prover, &written.listener);
+    let mut automatic = Automatic::new(written.acme.as_ref(), written.state.directory.as_deref());
+    let listeners = prove_listeners(&mut prover, &written.listener, &mut automatic);
     let issuers = prove_issuers::issuers(&mut prover, &written.issuer);
     let upstreams = prove_upstreams::upstreams(&mut prover, &written.upstream);
     let routes = prove_routes::routes(
@@ -128,6 +137,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
         &written.upstream,
         &written.issuer,
     );
+    let acme = automatic.finish(&mut prover, &written.listener, routes.routes());
     let needed = needed(&written);
     let kernel = written
         .kernel
@@ -149,6 +159,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
         observe,
         service: ServiceConfig {
             listeners,
+            acme,
             issuers,
             upstreams,
             needed,
@@ -200,7 +211,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
         state_directory: written
             .state
             .directory
-            .unwrap_or_else(|| "/var/lib/portcullis".into()),
+            .unwrap_or_else(|| STATE_DIRECTORY.into()),
         drain: prove_duration(
             &mut prover,
             "shutdown.drain",
@@ -257,7 +268,11 @@ fn prove_monitored(prover: &mut Prover<'_>, names: &[Spanned<String>]) -> Vec<St
     names.iter().map(|name| name.as_ref().clone()).collect()
 }
 
-fn prove_listeners(prover: &mut Prover<'_>, written: &[written::Listener]) -> Vec<ListenerConfig> {
+fn prove_listeners(
+    prover: &mut Prover<'_>,
+    written: &[written::Listener],
+    automatic: &mut Automatic<'_>,
+) -> Vec<ListenerConfig> {
     let mut proven: Vec<ListenerConfig> = Vec::new();
     for (index, listener) in written.iter().enumerate() {
         let key = |name: &str| format!("listener[{index}].{name}");
@@ -273,7 +288,7 @@ fn prove_listeners(prover: &mut Prover<'_>, written: &[written::Listener]) -> Ve
                 "give each listener its own port",
             );
         }
-        let tls = prove_tls::tls(prover, index, listener);
+        let tls = prove_tls::tls(prover, index, listener, automatic);
         let limits = prove_limits(prover, index, listener);
         let mut ranges = |name: &str, written: &[Spanned<String>]| -> Arc<[IpNet]> {
             let prove = |range| prove_prefix(prover, &key(name), range);
@@ -297,7 +312,7 @@ fn prove_listeners(prover: &mut Prover<'_>, written: &[written::Listener]) -> Ve
     proven
 }
 
-fn prove_address(
+pub(super) fn prove_address(
     prover: &mut Prover<'_>,
     key: &str,
     written: &Spanned<String>,

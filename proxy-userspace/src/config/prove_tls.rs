@@ -2,14 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use gateway::{
-    CertificateFiles, Certificates, ClientCertificateFiles, ClientCertificateMode,
-    ClientCertificateRules, ClientCertificates, ServerTls, TlsError, server_tls,
-};
-use policy::CanonicalHost;
+use gateway::{CertificateFiles, Certificates, ServerTls, TlsError, server_tls};
 use toml::Spanned;
 
-use super::{mistake::Prover, value::read_file, written};
+use super::{mistake::Prover, prove_acme::Automatic, prove_clients, value::read_file, written};
 
 /// A certificate's files as written, and under which keys.
 struct Pair<'w> {
@@ -22,30 +18,31 @@ pub(super) fn tls(
     prover: &mut Prover<'_>,
     index: usize,
     listener: &written::Listener,
+    automatic: &mut Automatic<'_>,
 ) -> Option<ServerTls> {
+    let issued = automatic.of_listener(prover, index, listener);
+    let first = first_pair(prover, index, listener);
     let others = listener.certificates.iter().enumerate();
-    let pairs: Vec<Pair<'_>> = std::iter::once(Pair {
-        place: format!("listener[{index}]"),
-        certificate: &listener.certificate,
-        key: &listener.key,
-    })
-    .chain(others.map(|(other, written)| Pair {
+    let others = others.map(|(other, written)| Pair {
         place: format!("listener[{index}].certificates[{other}]"),
         certificate: &written.certificate,
         key: &written.key,
-    }))
-    .collect();
+    });
+    let pairs: Vec<Pair<'_>> = first?.into_iter().chain(others).collect();
     let read: Vec<_> = pairs.iter().map(|pair| read_pair(prover, pair)).collect();
     let read: Option<Vec<_>> = read.into_iter().collect();
-    let rules = client_rules(prover, index, &listener.client_certificates);
+    let rules = prove_clients::rules(prover, index, &listener.client_certificates);
     match Certificates::load(read?) {
-        Ok(certificates) => server_tls(Arc::new(certificates), rules?)
-            .map_err(|error| {
-                let key = format!("listener[{index}].certificate");
-                let span = listener.certificate.span();
-                prover.reject(&key, span, error, "the system's TLS library refuses it");
-            })
-            .ok(),
+        Ok(certificates) => {
+            let certificates = certificates.and_issued(issued, automatic.pending());
+            server_tls(Arc::new(certificates), rules?)
+                .map_err(|error| {
+                    let key = format!("listener[{index}].address");
+                    let span = listener.address.span();
+                    prover.reject(&key, span, error, "the system's TLS library refuses it");
+                })
+                .ok()
+        }
         Err((at, error)) => {
             reject(prover, &pairs[at], &error);
             None
@@ -53,72 +50,37 @@ pub(super) fn tls(
     }
 }
 
-/// What is asked of clients; `None` for a mistake.
-fn client_rules(
+/// The listener's own pair; none where an authority issues its certificates.
+fn first_pair<'w>(
     prover: &mut Prover<'_>,
     index: usize,
-    written: &[Spanned<written::ClientCertificates>],
-) -> Option<ClientCertificateRules> {
-    let mut rules = ClientCertificateRules::default();
-    let mut good = true;
-    for (at, rule) in written.iter().enumerate() {
-        let key = |name: &str| format!("listener[{index}].client_certificates[{at}].{name}");
-        let (span, rule) = (rule.span(), rule.as_ref());
-        let files = ClientCertificateFiles {
-            mode: match rule.mode {
-                written::ClientCertificateMode::Required => ClientCertificateMode::Required,
-                written::ClientCertificateMode::Optional => ClientCertificateMode::Optional,
-            },
-            ca: rule.ca.as_ref().clone(),
-            crls: rule.crls.iter().map(|path| path.as_ref().clone()).collect(),
-        };
-        let loaded = match ClientCertificates::load(files) {
-            Ok(loaded) => Arc::new(loaded),
-            Err(error) => {
-                let of_list = rule.crls.iter().find(|path| *path.as_ref() == error.path);
-                let (name, span, mend) = match of_list {
-                    Some(path) => ("crls", path.span(), "give PEM files of revocation lists"),
-                    None => ("ca", rule.ca.span(), "give a PEM file of certificates"),
-                };
-                prover.reject(&key(name), span, error.why, mend);
-                good = false;
-                continue;
-            }
-        };
-        let Some(hosts) = &rule.hosts else {
-            if rules.others.replace(loaded).is_some() {
-                let problem = "another one is for all other hosts already";
-                prover.reject(
-                    &key("hosts"),
-                    span,
-                    problem,
-                    "name the hosts that it is for",
-                );
-                good = false;
-            }
-            continue;
-        };
-        let mut named = Vec::new();
-        for host in hosts.as_ref() {
-            match CanonicalHost::parse(host.as_ref()) {
-                Ok(host) if rules.hosts.iter().all(|(known, _)| !known.contains(&host)) => {
-                    named.push(host);
-                }
-                Ok(_) => {
-                    let problem = "another one is for this host already";
-                    prover.reject(&key("hosts"), host.span(), problem, "name each host once");
-                    good = false;
-                }
-                Err(error) => {
-                    let mend = "write it like \"admin.example\"";
-                    prover.reject(&key("hosts"), host.span(), error, mend);
-                    good = false;
-                }
-            }
+    listener: &'w written::Listener,
+) -> Option<Option<Pair<'w>>> {
+    let key = |name: &str| format!("listener[{index}].{name}");
+    let mend = "give both, or [[listener.acme]] with names and challenge";
+    match (&listener.certificate, &listener.key) {
+        (Some(certificate), Some(secret)) => Some(Some(Pair {
+            place: format!("listener[{index}]"),
+            certificate,
+            key: secret,
+        })),
+        (None, None) if !listener.acme.is_empty() => Some(None),
+        (None, None) => {
+            let problem = "this listener has neither certificate and key nor [[listener.acme]]";
+            prover.reject(&key("address"), listener.address.span(), problem, mend);
+            None
         }
-        rules.hosts.push((named, loaded));
+        (Some(certificate), None) => {
+            let problem = "there is no key for it";
+            prover.reject(&key("certificate"), certificate.span(), problem, mend);
+            None
+        }
+        (None, Some(secret)) => {
+            let problem = "there is no certificate for it";
+            prover.reject(&key("key"), secret.span(), problem, mend);
+            None
+        }
     }
-    good.then_some(rules)
 }
 
 fn read_pair(

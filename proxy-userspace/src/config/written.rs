@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::written_upstream::Upstream;
+use super::{
+    written_acme::{Acme, Automatic},
+    written_upstream::Upstream,
+};
 use crate::source::Definition;
 
 /// A whole file.
@@ -17,6 +20,8 @@ pub(crate) struct Written {
     /// Where to listen. At least one.
     #[serde(default)]
     pub(crate) listener: Vec<Listener>,
+    /// Who issues certificates by itself.
+    pub(crate) acme: Option<Acme>,
     /// Who may issue tokens.
     #[serde(default)]
     pub(crate) issuer: Vec<Issuer>,
@@ -59,10 +64,13 @@ pub(crate) struct Written {
 pub(crate) struct Listener {
     /// Address and port, such as `"0.0.0.0:443"` or `"[::]:443"`.
     pub(crate) address: Spanned<String>,
-    /// PEM file with the certificate and its chain.
-    pub(crate) certificate: Spanned<PathBuf>,
+    /// PEM file with the certificate and its chain. Not needed where `acme` has any.
+    pub(crate) certificate: Option<Spanned<PathBuf>>,
     /// PEM file with the certificate's private key.
-    pub(crate) key: Spanned<PathBuf>,
+    pub(crate) key: Option<Spanned<PathBuf>>,
+    /// Certificates that an authority issues by itself.
+    #[serde(default)]
+    pub(crate) acme: Vec<Automatic>,
     /// Certificates for other names, each with its key.
     #[serde(default)]
     pub(crate) certificates: Vec<Certificate>,

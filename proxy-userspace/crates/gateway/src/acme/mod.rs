@@ -29,7 +29,7 @@ mod renewal;
 mod storage;
 
 pub use failure::AcmeError;
-pub(crate) use handshake::{accept, challenge_config};
+pub(crate) use handshake::{challenge_config, is_check};
 pub use issued::Issued;
 pub use keeper::{AcmeNews, Attempts, Authority, keep_issued};
 pub use pending::{Challenge, Pending};

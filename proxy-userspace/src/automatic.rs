@@ -1,0 +1,153 @@
+//! Certificates that an authority issues, as long as they are configured: kept current, told of, and the
+//! plain HTTP listener by which names may be checked.
+
+use std::{io, sync::Arc};
+
+use audit::Journal;
+use gateway::{AcmeNews, Attempts, PlainListener, PlainSpec, SourceGate, keep_issued};
+use tokio::task::JoinHandle;
+
+use crate::{
+    bound::ServiceError,
+    config::{AcmeConfig, PlainConfig},
+    trail::note,
+};
+
+/// The task that keeps them, and the listener.
+#[derive(Default)]
+pub(crate) struct Automatic {
+    attempts: Arc<Attempts>,
+    keeping: Option<Task>,
+    plain: Option<Plain>,
+}
+
+/// A plain HTTP listener as it is configured, bound.
+pub(crate) struct Plain {
+    config: PlainConfig,
+    listener: Arc<PlainListener>,
+    serving: Option<Task>,
+}
+
+/// Ends when this is dropped.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Automatic {
+    /// Binds what a configuration listens on over plain HTTP and isn't bound yet; changes nothing else.
+    pub(crate) async fn bind(
+        &self,
+        config: Option<&AcmeConfig>,
+        gate: Arc<dyn SourceGate>,
+    ) -> Result<Option<Plain>, ServiceError> {
+        let Some((acme, plain)) = config.and_then(|acme| Some((acme, acme.plain.as_ref()?))) else {
+            return Ok(None);
+        };
+        let bound = self.plain.as_ref();
+        if bound.is_some_and(|bound| bound.config.address == plain.address) {
+            return Ok(None);
+        }
+        let listener = PlainListener::bind(plain.address, spec(acme, plain), gate).await;
+        let listener = listener.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => ServiceError::PortInUse {
+                place: plain.place.clone(),
+            },
+            _ => ServiceError::CantBind {
+                place: plain.place.clone(),
+                source,
+            },
+        })?;
+        Ok(Some(Plain {
+            config: plain.clone(),
+            listener: Arc::new(listener),
+            serving: None,
+        }))
+    }
+
+    /// Does what this configuration says from now on, with what was bound for it. An order that is under
+    /// way is given up, and begun again.
+    pub(crate) fn exchange(
+        &mut self,
+        config: Option<AcmeConfig>,
+        bound: Option<Plain>,
+        journal: &Arc<Journal>,
+    ) {
+        self.keeping = None;
+        self.plain = match config.as_ref().and_then(|acme| acme.plain.as_ref()) {
+            Some(_) => bound.or_else(|| self.plain.take()),
+            None => None,
+        };
+        let Some(acme) = config else { return };
+        if let (Some(plain), Some(config)) = (&mut self.plain, &acme.plain) {
+            plain.config = config.clone();
+            plain.listener.exchange(spec(&acme, config));
+            let serve = || Task(tokio::spawn(Arc::clone(&plain.listener).serve()));
+            plain.serving.get_or_insert_with(serve);
+        }
+        if acme.issued.is_empty() {
+            return;
+        }
+        let (attempts, journal) = (Arc::clone(&self.attempts), Arc::clone(journal));
+        self.keeping = Some(Task(tokio::spawn(keep_issued(
+            acme.authority,
+            acme.issued,
+            acme.pending,
+            attempts,
+            move |names, news| tell(&journal, names, &news),
+        ))));
+    }
+}
+
+fn spec(acme: &AcmeConfig, plain: &PlainConfig) -> PlainSpec {
+    PlainSpec {
+        pending: Arc::clone(&acme.pending),
+        hosts: plain.hosts.clone(),
+    }
+}
+
+fn tell(journal: &Journal, names: &[String], news: &AcmeNews<'_>) {
+    let names = names.join(", ");
+    match news {
+        AcmeNews::Obtained(until) => {
+            let until = humantime::format_rfc3339_seconds(*until).to_string();
+            tracing::info!(names, until, "certificate obtained");
+            note(
+                journal,
+                "certificate_obtained",
+                &format!("{names}: good until {until}"),
+            );
+        }
+        AcmeNews::Failed(error) => {
+            tracing::error!(names, %error, "NO NEW CERTIFICATE: what there is serves on; tried again");
+            note(
+                journal,
+                "certificate_not_obtained",
+                &format!("{names}: {error}"),
+            );
+        }
+        AcmeNews::Damaged(problem) => {
+            tracing::error!(
+                names,
+                problem,
+                "a kept certificate can't be used; another one is asked for"
+            );
+            note(
+                journal,
+                "certificate_damaged",
+                &format!("{names}: {problem}"),
+            );
+        }
+        AcmeNews::Registered(error) => {
+            tracing::warn!(%error, "another account was registered");
+            note(
+                journal,
+                "acme_account",
+                &format!("another one was registered: {error}"),
+            );
+        }
+    }
+}
