@@ -9,11 +9,13 @@
 //! netns      two hosts on a wire
 //! pki        certificates and tokens
 //! nginx      a real upstream
+//! pebble     a real ACME authority
 //! feeds      lists with a source
 //! list_server  a real HTTPS server of lists, on good days and bad
 //! daemon     the real portcullis
 //! ground     what the proxy alone stands on, without the kernel side and without root
 //! front      the proxy on it, with real clients
+//! issuing    a proxy whose certificates an authority issues
 //! websocket  a real WebSocket server and client
 //! wire       exact bytes to it
 //! h2_peer    exact HTTP/2 frames to it
@@ -47,11 +49,13 @@ pub mod ground;
 pub mod grpc;
 pub mod h2_peer;
 pub mod held;
+pub mod issuing;
 pub mod list_server;
 pub mod loaded;
 pub mod map_memory;
 pub mod netns;
 pub mod nginx;
+pub mod pebble;
 pub mod pinned;
 pub mod pki;
 pub mod privilege;

@@ -230,6 +230,13 @@ pub(crate) const ALL: &[Requirement] = {
             Debian(&["openssl"]),
         ),
         row(
+            "pebble",
+            "be an ACME authority",
+            Rig,
+            Path("/usr/bin/pebble"),
+            Debian(&["pebble"]),
+        ),
+        row(
             "nsenter",
             "run programs in namespaces",
             Rig,
