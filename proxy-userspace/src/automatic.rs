@@ -1,7 +1,7 @@
 //! Certificates that an authority issues, as long as they are configured: kept current, told of, and the
 //! plain HTTP listener by which names may be checked.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use audit::Journal;
 use gateway::{AcmeNews, Attempts, PlainListener, PlainSpec, SourceGate, keep_issued};
@@ -121,13 +121,11 @@ fn tell(journal: &Journal, names: &[String], news: &AcmeNews<'_>) {
                 &format!("{names}: good until {until}"),
             );
         }
-        AcmeNews::Failed(error) => {
-            tracing::error!(names, %error, "NO NEW CERTIFICATE: what there is serves on; tried again");
-            note(
-                journal,
-                "certificate_not_obtained",
-                &format!("{names}: {error}"),
-            );
+        AcmeNews::Failed(error, wait) => {
+            let again = humantime::format_duration(Duration::from_secs(wait.as_secs()));
+            tracing::error!(names, %error, %again, "NO NEW CERTIFICATE: what there is serves on");
+            let detail = format!("{names}: {error}; again in {again}");
+            note(journal, "certificate_not_obtained", &detail);
         }
         AcmeNews::Damaged(problem) => {
             tracing::error!(

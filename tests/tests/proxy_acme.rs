@@ -10,6 +10,7 @@ use std::{
 };
 
 use portcullis_tests::{
+    ground::free_address,
     issuing::{
         Issuing, LONG, SHORT, ask, await_obtained, files_in, handshake, root_of, serial, steps,
     },
@@ -181,7 +182,8 @@ fn a_reload_asks_for_a_name_that_is_new() -> Rigged<()> {
     let before = serial(&front)?;
     let more =
         "[[listener.acme]]\nnames = [\"new.example\"]\nchallenge = \"http-01\"\n\n[[issuer]]";
-    front.ground.text = front.ground.text.replacen("[[issuer]]", more, 1);
+    let text = front.ground.text.replacen("[[issuer]]", more, 1);
+    front.ground.text = text.replacen("mailto:admin@", "mailto:other@", 1);
     front
         .ground
         .scratch
@@ -193,5 +195,56 @@ fn a_reload_asks_for_a_name_that_is_new() -> Rigged<()> {
     let told = steps(&front, "certificate_obtained");
     assert!(told[1].starts_with("new.example: "), "{told:?}");
     assert_eq!(serial(&front)?, before);
+    // The account is the one that there was, with the other contact.
+    let files = files_in(&front.ground.scratch.join("acme"))?;
+    let account = files.iter().find(|path| path.ends_with("account.json"));
+    let account = account.ok_or_else(|| RigError(format!("{files:?}")))?;
+    let account = fs::read_to_string(account)?;
+    assert!(
+        account.contains("mailto:other@api.example"),
+        "no other contact"
+    );
+    assert!(steps(&front, "acme_account").is_empty());
+    Ok(())
+}
+
+#[test]
+fn listeners_that_write_the_same_names_share_a_certificate() -> Rigged<()> {
+    let mut issuing = Issuing::by_handshake(LONG)?;
+    let second = free_address()?;
+    let entry = format!(
+        "[[listener]]\naddress = \"{second}\"\n\n[[listener.acme]]\nnames = [{HOST:?}]\n\
+         challenge = \"tls-alpn-01\"\n\n[[issuer]]"
+    );
+    issuing.ground = issuing.ground.alter("[[issuer]]", &entry)?;
+    let _pebble = issuing.place.start()?;
+    let mut front = issuing.ground.start()?;
+    await_obtained(&front, &issuing.place, 1)?;
+    let one = serial(&front)?;
+    front.address = second;
+    assert_eq!(serial(&front)?, one);
+    assert_eq!(steps(&front, "certificate_obtained").len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_folder_that_is_lost_is_made_again_at_the_next_renewal() -> Rigged<()> {
+    let issuing = Issuing::by_handshake(SHORT)?;
+    let _pebble = issuing.place.start()?;
+    let front = issuing.ground.start()?;
+    await_obtained(&front, &issuing.place, 1)?;
+    let folder = front.ground.scratch.join("acme");
+    fs::remove_dir_all(&folder)?;
+    // What was in it serves on.
+    let before = serial(&front)?;
+    await_obtained(&front, &issuing.place, 2)?;
+    assert_ne!(serial(&front)?, before);
+    let files = files_in(&folder)?;
+    let is_pem = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "pem");
+    assert_eq!(
+        files.iter().filter(|path| is_pem(path)).count(),
+        1,
+        "{files:?}"
+    );
     Ok(())
 }

@@ -8,6 +8,7 @@ use portcullis_tests::{
         ISSUED, Issuing, LONG, SHORT, ask, await_obtained, files_in, handshake, root_of, serial,
         steps,
     },
+    nginx::Nginx,
     pebble::PebblePlace,
     run::{Rigged, eventually},
     scene::HOST,
@@ -141,6 +142,112 @@ fn a_name_that_does_not_lead_here_is_told_with_what_to_mend() -> Rigged<()> {
     ] {
         assert!(detail.contains(words), "{words}: {detail}");
     }
+    Ok(())
+}
+
+/// A server in the authority's place that says the same whoever asks.
+fn instead(issuing: &Issuing, lines: &str) -> Rigged<Nginx> {
+    let (address, pki) = (issuing.place.address, &issuing.place.pki);
+    let server = format!(
+        "listen {address} ssl; ssl_certificate {}; ssl_certificate_key {}; default_type application/json; {}",
+        pki.certificate.display(),
+        pki.key.display(),
+        lines.replace("{own}", &format!("https://{address}"))
+    );
+    let probe = format!("https://{address}/");
+    Nginx::serve(&issuing.ground.scratch, "instead", &server, &["-k", &probe])
+}
+
+/// What is told when this server is in the authority's place.
+fn told_instead(lines: &str) -> Rigged<String> {
+    let issuing = Issuing::by_handshake(LONG)?;
+    let _server = instead(&issuing, lines)?;
+    let front = issuing.ground.start()?;
+    let told = front.audited("the failure", |line| {
+        line["step"] == "certificate_not_obtained"
+    })?;
+    Ok(told["detail"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn an_authority_that_asks_to_be_left_alone_is() -> Rigged<()> {
+    let told = told_instead(
+        r#"location = /dir { return 200 '{"newNonce":"{own}/nonce","newAccount":"{own}/new","newOrder":"{own}/order"}'; }
+        add_header Replay-Nonce abc always;
+        location = /nonce { return 200 ''; }
+        location = /new { add_header Replay-Nonce abc; add_header Location {own}/account/1; return 201 '{}'; }
+        location = /order {
+            default_type application/problem+json;
+            add_header Retry-After 7200 always;
+            return 429 '{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many"}';
+        }"#,
+    )?;
+    let expected =
+        "api.example: the authority refused the order: too many (rateLimited); again in 2h";
+    assert!(told.starts_with(expected), "{told}");
+
+    // As a gateway before it would.
+    let told = told_instead("location = /dir { add_header Retry-After 7200 always; return 503; }")?;
+    let expected = "the authority can't be asked: it answered 503 Service Unavailable; again in 2h";
+    assert!(told.contains(expected), "{told}");
+    Ok(())
+}
+
+#[test]
+fn an_authority_is_not_followed_into_the_network() -> Rigged<()> {
+    for (lines, words) in [
+        (
+            "location = /dir { return 302 {own}/elsewhere; }",
+            "it answered 302 Found with a redirect, which is not followed",
+        ),
+        (
+            r#"location = /dir { return 200 '{"newNonce":"https://127.0.0.1:1/nonce","newAccount":"{own}/new","newOrder":"{own}/order"}'; }"#,
+            "127.0.0.1 is not a public address",
+        ),
+        (
+            r#"location = /dir { return 200 '{"newNonce":"https://localhost:1/nonce","newAccount":"{own}/new","newOrder":"{own}/order"}'; }"#,
+            " is not a public address",
+        ),
+        (
+            r#"location = /dir { return 200 '{"newNonce":"http://127.0.0.1:1/nonce","newAccount":"{own}/new","newOrder":"{own}/order"}'; }"#,
+            "the authority can't be asked: ",
+        ),
+        (
+            "location = /dir { return 200 'not JSON'; }",
+            "the authority can't be asked: ",
+        ),
+    ] {
+        let told = told_instead(lines)?;
+        assert!(told.contains(words), "{lines}: {told}");
+        assert!(told.contains("; again in "), "{lines}: {told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reload_does_not_ask_an_authority_again_that_said_no() -> Rigged<()> {
+    let issuing = Issuing::by_handshake(LONG)?;
+    let server = instead(
+        &issuing,
+        "location = /dir { add_header Retry-After 7200 always; return 503; }",
+    )?;
+    let front = issuing.ground.start()?;
+    front.audited("the failure", |line| {
+        line["step"] == "certificate_not_obtained"
+    })?;
+    let asked = || server.seen().matches("GET /dir ").count();
+    eventually("it was asked", ISSUED, || (asked() == 1).then_some(()))?;
+    for _ in 0..3 {
+        front.daemon.ask(&["reload"])?;
+    }
+    // Another authority knows nothing of that, and is asked at once.
+    let text = front.ground.text.replacen("/dir\"", "/other\"", 1);
+    front.ground.scratch.write("portcullis.toml", text)?;
+    front.daemon.ask(&["reload"])?;
+    eventually("the other one is asked", ISSUED, || {
+        server.seen().contains("GET /other ").then_some(())
+    })?;
+    assert_eq!(asked(), 1);
     Ok(())
 }
 

@@ -1,9 +1,14 @@
 //! The plain HTTP listener: case 70 of the attacks, and its bounds.
 
-use std::net::{SocketAddr, TcpStream};
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Instant,
+};
 
 use portcullis_tests::{
     front::Front,
+    ground::free_address,
     issuing::{ISSUED, Issuing, LONG},
     run::{Rigged, eventually},
     scene::HOST,
@@ -76,4 +81,69 @@ fn plain_http_is_bounded() -> Rigged<()> {
         ask().ok().filter(|answer| answer.status == 308)
     })?;
     Ok(())
+}
+
+#[test]
+fn a_head_that_does_not_end_is_cut_off() -> Rigged<()> {
+    let issuing = Issuing::prepare("http-01", &[HOST], LONG)?;
+    let http = issuing.http;
+    let _front = issuing.ground.start()?;
+    let mut slow = TcpStream::connect(http)?;
+    slow.set_read_timeout(Some(ISSUED))?;
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: api.example\r\n")?;
+    let begun = Instant::now();
+    let mut said = Vec::new();
+    // Ended in whatever way: an error that isn't the timeout, or the end.
+    let _ = slow.read_to_end(&mut said);
+    assert!(begun.elapsed() < ISSUED, "it is still open");
+    assert!(!said.starts_with(b"HTTP/1.1 308"), "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn a_connection_gets_one_answer() -> Rigged<()> {
+    let issuing = Issuing::prepare("http-01", &[HOST], LONG)?;
+    let http = issuing.http;
+    let _front = issuing.ground.start()?;
+    let mut client = TcpStream::connect(http)?;
+    client.set_read_timeout(Some(ISSUED))?;
+    let request = format!("GET /a HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    client.write_all(request.repeat(2).as_bytes())?;
+    let mut bytes = Vec::new();
+    // Bytes that nobody reads any more may end the connection with a reset, after the answer.
+    let _ = client.read_to_end(&mut bytes);
+    let said = String::from_utf8_lossy(&bytes);
+    assert_eq!(said.matches("HTTP/1.1 308").count(), 1, "{said}");
+    assert!(
+        said.to_ascii_lowercase().contains("connection: close"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_reload_moves_it_and_takes_it_away() -> Rigged<()> {
+    let issuing = Issuing::by_handshake(LONG)?;
+    let (before, now) = (issuing.http, free_address()?);
+    let mut front = issuing.ground.start()?;
+    assert_eq!(plain(&front, before, HOST, "/")?.0, 308);
+    let mut put = |from: &str, to: &str| -> Rigged<()> {
+        let ground = &mut front.ground;
+        assert!(ground.text.contains(from), "{from}");
+        ground.text = ground.text.replacen(from, to, 1);
+        ground.scratch.write("portcullis.toml", &ground.text)?;
+        front.daemon.ask(&["reload"])?;
+        Ok(())
+    };
+    put(&before.to_string(), &now.to_string())?;
+    let line = format!("http_address = \"{now}\"\n");
+    let told = (
+        TcpStream::connect(before).is_err(),
+        TcpStream::connect(now).is_ok(),
+    );
+    assert_eq!(told, (true, true));
+    put(&line, "")?;
+    eventually("nobody listens", ISSUED, || {
+        TcpStream::connect(now).is_err().then_some(())
+    })
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, header, uri::Authority};
+use http::{Method, Request, Response, StatusCode, Uri, header, uri::Authority};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -95,6 +95,7 @@ impl Directory {
         {
             return Err(NotPublic(address).into());
         }
+        let asks = request.method() == Method::POST;
         let client = if is_own {
             &self.anywhere
         } else {
@@ -113,8 +114,10 @@ impl Directory {
         let body = body.map_err(AskError::Body)?.to_bytes();
         let is_json =
             |kind: &header::HeaderValue| kind.to_str().is_ok_and(|kind| kind.contains("json"));
-        // A gateway before the authority doesn't speak its language: what it says is no problem document.
-        if !status.is_success() && !parts.headers.get(header::CONTENT_TYPE).is_some_and(is_json) {
+        // A gateway before the authority doesn't speak its language, and the library reads no problem
+        // document where it asks for the directory or a nonce.
+        let is_problem = asks && parts.headers.get(header::CONTENT_TYPE).is_some_and(is_json);
+        if !status.is_success() && !is_problem {
             return Err(AskError::Status(status));
         }
         Ok(Response::from_parts(parts, Full::new(body)).into())

@@ -6,7 +6,7 @@ use httpdate::{fmt_http_date, parse_http_date};
 use instant_acme::{Error, Problem};
 
 use super::{pending::Challenge, renewal::Setback, storage::StorageError};
-use crate::tls::TlsError;
+use crate::{fetch::chain, tls::TlsError};
 
 /// Types of problems (RFC 8555, 6.7) that mean something to us.
 const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
@@ -113,6 +113,12 @@ impl AcmeError {
         }
     }
 
+    /// How long to wait at the least.
+    pub(super) fn least_wait(&self) -> Option<Duration> {
+        // Each attempt is one certificate more, which authorities count, and clocks don't mend themselves.
+        matches!(self, Self::Clock { .. }).then_some(Duration::from_secs(86_400))
+    }
+
     /// By what it is known that this was told already: the numbers and times in a message don't make it
     /// another one.
     pub(super) fn topic(&self) -> String {
@@ -146,17 +152,6 @@ fn mend(problem: &Problem) -> &'static str {
         Some(TERMS) => "; its terms have changed: read and accept them where it says",
         _ => "",
     }
-}
-
-/// An error and what caused it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// How long an authority asks to be left alone (RFC 9110, 10.2.3): seconds, or a date.

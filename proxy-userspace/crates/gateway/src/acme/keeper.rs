@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -48,18 +49,21 @@ pub struct Authority {
 pub enum AcmeNews<'a> {
     /// A certificate was obtained, and is good until then.
     Obtained(SystemTime),
-    /// None was; told once for as long as it is the same.
-    Failed(&'a AcmeError),
+    /// None was; told once for as long as it is the same, with how long until the next attempt.
+    Failed(&'a AcmeError, Duration),
     /// The one that was kept can't be used.
     Damaged(&'a str),
     /// There is another account with the authority, because of this.
     Registered(&'a AcmeError),
 }
 
-/// What is known of attempts, by their names: another configuration must not begin all over with an
-/// authority that counts.
+/// What is known of attempts: another configuration must not begin all over with an authority that counts.
 #[derive(Debug, Default)]
-pub struct Attempts(Mutex<BTreeMap<(Vec<String>, Challenge), Attempt>>);
+pub struct Attempts(Mutex<BTreeMap<Subject, Attempt>>);
+
+/// What an attempt was about: where its certificate is kept, which tells authorities and names apart, and
+/// how it was checked.
+type Subject = (PathBuf, Challenge);
 
 #[derive(Clone, Debug, Default)]
 struct Attempt {
@@ -77,17 +81,15 @@ impl Attempt {
 }
 
 impl Attempts {
-    fn of(&self, issued: &Issued) -> Attempt {
-        let key = (issued.names().to_vec(), issued.challenge());
-        self.all().get(&key).cloned().unwrap_or_default()
+    fn of(&self, subject: &Subject) -> Attempt {
+        self.all().get(subject).cloned().unwrap_or_default()
     }
 
-    fn note(&self, issued: &Issued, attempt: Attempt) {
-        let key = (issued.names().to_vec(), issued.challenge());
-        self.all().insert(key, attempt);
+    fn note(&self, subject: &Subject, attempt: Attempt) {
+        self.all().insert(subject.clone(), attempt);
     }
 
-    fn all(&self) -> MutexGuard<'_, BTreeMap<(Vec<String>, Challenge), Attempt>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Subject, Attempt>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,10 +113,17 @@ pub async fn keep_issued(
             tell(issued.names(), AcmeNews::Damaged(damage));
         }
     }
-    let mut renewals: Vec<_> = all.iter().map(|it| renewal(it.validity())).collect();
+    let storage = keeper.authority.storage.clone();
+    let mut each: Vec<_> = all
+        .iter()
+        .map(|issued| {
+            let subject = (storage.certificate(issued.names()), issued.challenge());
+            (issued, subject, renewal(issued.validity()))
+        })
+        .collect();
     loop {
-        for (issued, renewal_at) in all.iter().zip(&mut renewals) {
-            let mut attempt = attempts.of(issued);
+        for (issued, subject, renewal_at) in &mut each {
+            let mut attempt = attempts.of(subject);
             if !left(*renewal_at, &attempt).is_zero() {
                 continue;
             }
@@ -128,23 +137,23 @@ pub async fn keep_issued(
                 }
                 Err(error) => {
                     attempt.failures = attempt.failures.saturating_add(1);
-                    let asked = keeper.directory.asks_to_wait();
+                    let asked = keeper.directory.asks_to_wait().max(error.least_wait());
                     let wait = wait(error.setback(), attempt.failures, asked, draw());
                     attempt.put_off(wait);
                     tracing::debug!(names = ?issued.names(), %error, ?wait, "no certificate");
                     let topic = error.topic();
                     if attempt.told.as_ref() != Some(&topic) {
-                        tell(issued.names(), AcmeNews::Failed(&error));
+                        tell(issued.names(), AcmeNews::Failed(&error, wait));
                     }
                     attempt.told = Some(topic);
                 }
             }
-            attempts.note(issued, attempt);
+            attempts.note(subject, attempt);
         }
-        let next = all.iter().zip(&renewals);
-        let next = next
-            .map(|(issued, at)| left(*at, &attempts.of(issued)))
-            .min();
+        let next = each
+            .iter()
+            .map(|(_, subject, at)| left(*at, &attempts.of(subject)));
+        let next = next.min();
         // Never without a pause, though all be due.
         let sleep = next.unwrap_or(LOOK_INTERVAL).max(LEAST_PAUSE);
         tokio::time::sleep(sleep.min(LOOK_INTERVAL)).await;
