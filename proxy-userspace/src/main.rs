@@ -14,6 +14,7 @@
 //! guard         its kernel side
 //! observe       what those who watch may see
 //! watch         the daemon's standing jobs
+//! current       what serves requests, kept current
 //! bulk, memory  long work behind requests, and what it allocates
 //! progress      what long work is at, on a terminal
 //! block, feeds, interfaces, transfer  what the commands about lists ask; files
@@ -27,6 +28,7 @@ mod bound;
 mod bulk;
 mod cli;
 mod config;
+mod current;
 mod drops;
 mod feed;
 mod feeds;

@@ -11,10 +11,10 @@ use crate::{
     automatic::{Automatic, Plain},
     bound::{Bound, ServiceError},
     config::{self, Config, IssuerConfig, ListenerConfig, Mistakes, ServiceConfig},
+    current,
     lifeline::{Lifelines, Needed},
     lists::Lists,
     trail::note,
-    watch as standing_jobs,
 };
 
 /// Why another configuration was not put in force. The one before serves on.
@@ -92,7 +92,7 @@ impl Service {
     ) -> Result<Self, ServiceError> {
         let mut issuers = BTreeMap::new();
         for issuer in config.issuers {
-            standing_jobs::load_keys(&issuer).await;
+            current::load_keys(&issuer).await;
             let (name, kept) = keep_issuer(issuer);
             issuers.insert(name, kept);
         }
@@ -376,7 +376,7 @@ fn compose(
 fn keep_issuer(config: IssuerConfig) -> (String, (Arc<gateway::Issuer>, Task)) {
     let issuer = Arc::clone(&config.issuer);
     let name = issuer.rules().name.clone();
-    let task = Task(tokio::spawn(standing_jobs::keep_keys(config)));
+    let task = Task(tokio::spawn(current::keep_keys(config)));
     (name, (issuer, task))
 }
 
@@ -384,17 +384,17 @@ fn keep_upstream(
     upstream: Arc<Upstream>,
     journal: &Arc<Journal>,
 ) -> (String, (Arc<Upstream>, Task)) {
-    let kept = standing_jobs::keep_upstream(Arc::clone(&upstream), Arc::clone(journal));
+    let kept = current::keep_upstream(Arc::clone(&upstream), Arc::clone(journal));
     let task = Task(tokio::spawn(kept));
     (upstream.name().to_owned(), (upstream, task))
 }
 
 fn keep_certificates(config: &ListenerConfig, journal: &Arc<Journal>) -> Vec<Task> {
     let tls = &config.spec.tls;
-    let own = standing_jobs::keep_certificates(Arc::clone(tls.certificates()), Arc::clone(journal));
+    let own = current::keep_certificates(Arc::clone(tls.certificates()), Arc::clone(journal));
     let mut tasks = vec![Task(tokio::spawn(own))];
     for rule in tls.client_certificates().iter() {
-        let kept = standing_jobs::keep_client_certificates(Arc::clone(rule), Arc::clone(journal));
+        let kept = current::keep_client_certificates(Arc::clone(rule), Arc::clone(journal));
         tasks.push(Task(tokio::spawn(kept)));
     }
     tasks

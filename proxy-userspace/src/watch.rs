@@ -1,4 +1,4 @@
-//! The daemon's standing jobs: keys kept current, bans taken off, counters and samples recorded. What
+//! The daemon's standing jobs: bans taken off, counters and samples recorded. What
 //! takes locks is long work: it waits for a large change, and would then run before requests.
 
 use std::{
@@ -16,7 +16,6 @@ use std::{
 
 use audit::{DropRecord, Event, Journal, KernelRecord, ListRecord, ReasonRecord};
 use datapath::{Heartbeat, InterfaceEvent, Samples};
-use gateway::{Certificates, ClientCertificates, Upstream, UpstreamNews};
 use proxy_common::Reason;
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -26,7 +25,6 @@ use tokio::time;
 
 use crate::{
     bulk,
-    config::IssuerConfig,
     drops::{Drops, Sample},
     guard::tell_attachment,
     lifeline::Lifelines,
@@ -51,92 +49,6 @@ const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked what keeps this host reachable, and how often names are resolved again.
 const PROTECT_INTERVAL: Duration = Duration::from_secs(2);
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Loads an issuer's keys for the first time. A failure is told, and mended later: until then
-/// its tokens are refused.
-pub(crate) async fn load_keys(config: &IssuerConfig) {
-    let issuer = &config.issuer.rules().name;
-    match config.issuer.keys().refresh().await {
-        Ok(count) => tracing::info!(issuer, count, "keys loaded"),
-        Err(error) => {
-            tracing::error!(issuer, %error, "NO KEYS: every token of this issuer is refused");
-        }
-    }
-}
-
-/// Keeps an issuer's keys current. Never ends.
-pub(crate) async fn keep_keys(config: IssuerConfig) {
-    let name = &config.issuer.rules().name;
-    config
-        .issuer
-        .keys()
-        .keep_current(name, config.refresh)
-        .await;
-}
-
-/// Keeps an upstream's addresses current, and knows whether it is well. Never ends.
-pub(crate) async fn keep_upstream(upstream: Arc<Upstream>, journal: Arc<Journal>) {
-    let tell = |name: &str, news: UpstreamNews| {
-        let (step, detail) = match news {
-            UpstreamNews::Resolved(addresses) => {
-                let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-                ("upstream_resolved", addresses.join(", "))
-            }
-            UpstreamNews::Unresolved(why) => ("upstream_unresolved", why),
-            UpstreamNews::Refused(address) => {
-                let mend = "list it in allow_addresses of the upstream to allow it";
-                let what = format!(
-                    "its name leads to {address}, which is this host's or metadata; {mend}"
-                );
-                ("upstream_refused", what)
-            }
-            UpstreamNews::Unhealthy(address, why) => {
-                ("endpoint_unhealthy", format!("{address}: {why}"))
-            }
-            UpstreamNews::Healthy(address) => ("endpoint_healthy", address.to_string()),
-        };
-        tracing::warn!(upstream = name, detail, "{step}");
-        note(&journal, step, &format!("{name}: {detail}"));
-    };
-    tokio::join!(
-        Arc::clone(&upstream).keep_current(&tell),
-        upstream.keep_checking(&tell)
-    );
-}
-
-/// Keeps what clients' certificates are judged by current. Never ends.
-pub(crate) async fn keep_client_certificates(rule: Arc<ClientCertificates>, journal: Arc<Journal>) {
-    rule.keep_current(|outcome| match outcome {
-        Ok(()) => {
-            tracing::info!("what client certificates are judged by was read again");
-            note(&journal, "client_certificates_reloaded", "");
-        }
-        Err(error) => {
-            tracing::error!(%error, "NOT READ AGAIN: client certificates are judged as before");
-            note(&journal, "client_certificates_refused", &error.to_string());
-        }
-    })
-    .await;
-}
-
-/// Keeps a listener's certificates current. Never ends.
-pub(crate) async fn keep_certificates(certificates: Arc<Certificates>, journal: Arc<Journal>) {
-    certificates
-        .keep_current(|files, outcome| {
-            let chain = files.chain.display();
-            match outcome {
-                Ok(()) => {
-                    tracing::info!(%chain, "certificate read again");
-                    note(&journal, "certificate", &chain.to_string());
-                }
-                Err(error) => {
-                    tracing::error!(%chain, %error, "NOT RENEWED: the last good certificate serves on");
-                    note(&journal, "certificate_failed", &format!("{chain}: {error}"));
-                }
-            }
-        })
-        .await;
-}
 
 /// Takes ended bans off the lists. Never ends.
 pub(crate) async fn expire(lists: Arc<Lists>, journal: Arc<Journal>) {

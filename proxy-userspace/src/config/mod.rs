@@ -15,6 +15,7 @@ mod prove_issuers;
 mod prove_kernel;
 mod prove_routes;
 mod prove_tls;
+mod prove_upstream_tls;
 mod prove_upstreams;
 mod value;
 mod written;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! workers       a thread for each core
-//! listener      accept, ask the lists, TLS, HTTP/1.1 or HTTP/2; drain at the end
+//! listener      accepting connections
+//! door          one connection: the lists, TLS, HTTP/1.1 or HTTP/2, its end
 //! live          what requests meet, exchanged as a whole
 //! proxied       whose connection a load balancer passes on
 //! paced         what a client has to read
@@ -41,6 +42,7 @@ mod authenticate;
 mod certificates;
 mod client;
 mod client_certificates;
+mod door;
 mod fetch;
 mod flow;
 mod forward;

@@ -9,7 +9,7 @@ use super::{
     Upstream, UpstreamBody, UpstreamNews,
     connect::{Purpose, Sender},
     endpoint::Endpoint,
-    send::{as_http1, as_http2},
+    form::{as_http1, as_http2},
 };
 use crate::flow::Flow;
 

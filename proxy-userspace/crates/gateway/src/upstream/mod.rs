@@ -6,6 +6,7 @@
 //!   pool       kept connections of an endpoint
 //!   connect    a new one
 //!   body       the request's body on its way up
+//!   form       a request in HTTP/1.1 and in HTTP/2
 //! budget     how much may be tried again
 //! endpoint   one address: load, health, ejection
 //! resolve    names to addresses, again and again
@@ -20,6 +21,7 @@ mod budget;
 mod connect;
 mod endpoint;
 mod fault;
+mod form;
 mod health;
 mod pool;
 mod resolve;

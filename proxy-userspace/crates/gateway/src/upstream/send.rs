@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri::Scheme};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -21,6 +21,7 @@ use super::{
     connect::{Purpose, Sender},
     endpoint::{Endpoint, Load, Spoken},
     fault::ConnectFault,
+    form::{as_http1, as_http2},
     pool::Taken,
 };
 use crate::flow::Flow;
@@ -372,38 +373,5 @@ impl<'a> Counted<'a> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The form that HTTP/1.1 has: the path as target, the host in its field (RFC 9112, 3.2.1).
-pub(super) fn as_http1<B>(request: &mut Request<B>) {
-    *request.version_mut() = Version::HTTP_11;
-    // There it is a field about the connection (RFC 9110, 10.1.4).
-    request.headers_mut().remove(header::TE);
-    let Some(authority) = request.uri().authority() else {
-        return;
-    };
-    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-        request.headers_mut().insert(header::HOST, host);
-    }
-    let path = request.uri().path_and_query().cloned();
-    *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
-}
-
-/// The form that HTTP/2 has: the host in `:authority`, and no field of that name (RFC 9113, 8.3.1).
-pub(super) fn as_http2<B>(request: &mut Request<B>, encrypted: bool) {
-    *request.version_mut() = Version::HTTP_2;
-    let Some(host) = request.headers_mut().remove(header::HOST) else {
-        return;
-    };
-    let mut parts = request.uri().clone().into_parts();
-    parts.scheme = Some(if encrypted {
-        Scheme::HTTPS
-    } else {
-        Scheme::HTTP
-    });
-    parts.authority = host.to_str().ok().and_then(|host| host.parse().ok());
-    if let Ok(uri) = Uri::from_parts(parts) {
-        *request.uri_mut() = uri;
     }
 }

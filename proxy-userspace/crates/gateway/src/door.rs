@@ -1,0 +1,264 @@
+//! One accepted connection: whose it is, the lists, TLS, HTTP, and a graceful end.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use audit::{ConnectionRecord, Event, Verdict};
+use http::Request;
+use hyper::{body::Incoming, server::conn, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use policy::{FrameBounds, StreamFault, WireBounds};
+use tokio::{net::TcpStream, sync::watch, time};
+use tokio_rustls::server::TlsStream;
+
+use crate::{
+    client_certificates::{RuleIndex, fingerprint},
+    frames::{Watch, attend, chain},
+    greet::greet,
+    keepalive::keep_alive,
+    listener::Shared,
+    live::Live,
+    paced::Paced,
+    pipeline::{Connection, handle},
+    proxied::{ProxiedFault, read_header},
+    sources::Place,
+    wire::{Judged, WireState},
+};
+
+/// Ends connections gracefully: each holds a receiver, and the last to go is noticed.
+pub(crate) type Drain = watch::Receiver<bool>;
+
+/// What one accepted connection goes through.
+pub(crate) struct Door {
+    live: Arc<Live>,
+    shared: Arc<Shared>,
+    worker: usize,
+    peer: SocketAddr,
+    drain: Drain,
+    /// Whether a request has come.
+    asked: AtomicBool,
+}
+
+impl Door {
+    pub(crate) fn new(
+        live: &Arc<Live>,
+        shared: Arc<Shared>,
+        worker: usize,
+        peer: SocketAddr,
+        drain: Drain,
+    ) -> Self {
+        Self {
+            live: Arc::clone(live),
+            shared,
+            worker,
+            peer,
+            drain,
+            asked: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the peer is who the connection is of, and no balancer.
+    pub(crate) fn knows_whose_it_is(&self) -> bool {
+        self.shared.balancers.is_empty()
+    }
+
+    /// A place for one more connection of the peer; one that may have none is told of.
+    pub(crate) fn enter(&self) -> Option<Place> {
+        let place = self.shared.sources.enter(self.peer.ip());
+        if place.is_none() {
+            self.record("source_connections", None);
+        }
+        place
+    }
+
+    /// Whose connection a balancer passes on; nobody but a balancer may say.
+    async fn introduced(&self, stream: &mut TcpStream) -> Result<SocketAddr, ProxiedFault> {
+        let peer = self.peer.ip().to_canonical();
+        if !self.shared.balancers.iter().any(|net| net.contains(&peer)) {
+            return Err(ProxiedFault::Untrusted);
+        }
+        let header = read_header(stream);
+        let source = time::timeout(self.shared.limits.handshake_timeout, header).await??;
+        Ok(source.unwrap_or(self.peer))
+    }
+
+    pub(crate) async fn welcome(mut self, mut stream: TcpStream) {
+        if let Err(refusal) = self.live.current().gate.admit(self.peer.ip()) {
+            return self.record(&refusal.to_string(), None);
+        }
+        let mut _place = None;
+        if !self.shared.balancers.is_empty() {
+            match self.introduced(&mut stream).await {
+                Ok(source) => self.peer = source,
+                Err(fault) => {
+                    let balancer = self.peer;
+                    let detail = match &fault {
+                        ProxiedFault::Broken(error) => error.to_string(),
+                        _ => format!("{balancer} should have said whose connection it is"),
+                    };
+                    return self.record(&fault.to_string(), Some(detail));
+                }
+            }
+            _place = self.enter();
+            if _place.is_none() {
+                return;
+            }
+            if let Err(refusal) = self.live.current().gate.admit(self.peer.ip()) {
+                return self.record(&refusal.to_string(), None);
+            }
+        }
+        // Small answers must not wait for the client's delayed acknowledgement.
+        let _ = stream.set_nodelay(true);
+        keep_alive(&stream);
+        let limits = self.shared.limits;
+        let stream = Paced::new(stream, limits.body_timeout);
+        let handshake = greet(&self.shared.tls, stream);
+        let handshake = time::timeout(limits.handshake_timeout, handshake);
+        let (stream, rule) = match handshake.await {
+            Ok(Ok(Some(greeted))) => greeted,
+            // An authority that checked a name.
+            Ok(Ok(None)) => return,
+            Ok(Err(error)) => {
+                return self.record("tls_handshake_failed", Some(error.to_string()));
+            }
+            Err(_) => return self.record("tls_handshake_timeout", None),
+        };
+        if let Err(error) = self.serve(stream, rule).await {
+            // What a peer breaks off is not worth a record; what it says wrongly is.
+            // A kept connection that fell idle after an answer did nothing wrong either.
+            let silent = error.is_timeout() && !self.asked.load(Ordering::Relaxed);
+            if error.is_parse() || silent {
+                let reason = if error.is_parse() {
+                    "http_malformed"
+                } else {
+                    "http_timeout"
+                };
+                self.record(reason, Some(error.to_string()));
+            }
+        }
+    }
+
+    async fn serve(
+        &self,
+        stream: TlsStream<Paced<TcpStream>>,
+        rule: RuleIndex,
+    ) -> Result<(), hyper::Error> {
+        let limits = self.shared.limits;
+        let session = stream.get_ref().1;
+        let http2 = session.alpn_protocol() == Some(b"h2");
+        let wire = (!http2).then(Arc::<WireState>::default);
+        let connection = Connection {
+            peer: self.peer,
+            worker: self.worker,
+            trusted_hops: Arc::clone(&self.shared.trusted_hops),
+            body_timeout: limits.body_timeout,
+            drain: self.drain.clone(),
+            client_rule: rule,
+            client_rules: Arc::clone(&self.shared.tls.rules),
+            client_certificate: session
+                .peer_certificates()
+                .and_then(|chain| chain.first())
+                .map(fingerprint),
+            certificate: self.shared.tls.certificates.choose(session.server_name()),
+            covered: OnceLock::new(),
+            wire: wire.clone(),
+            tunnel: Mutex::default(),
+            tls: session
+                .protocol_version()
+                .and_then(|version| version.as_str())
+                .unwrap_or("unknown"),
+        };
+        let connection = Arc::new(connection);
+        let becomes = Arc::clone(&connection);
+        let (live, asked) = (&self.live, &self.asked);
+        let service = service_fn(move |request: Request<Incoming>| {
+            asked.store(true, Ordering::Relaxed);
+            let (gateway, connection) = (live.current(), Arc::clone(&connection));
+            // The library moves this from place to place before it is first looked at: in a box, it goes over
+            // as a pointer.
+            Box::pin(
+                async move { Ok::<_, Infallible>(handle(&gateway, &connection, request).await) },
+            )
+        });
+        let Some(wire) = wire else {
+            let watch = Watch::begin(FrameBounds {
+                header_timeout: limits.header_timeout,
+                stall_timeout: limits.stall_timeout,
+            });
+            let malformed = |fault: StreamFault, what| self.record(&fault.to_string(), Some(what));
+            let stream = watch.follow(stream, limits.max_header_bytes, malformed);
+            let connection = conn::http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .enable_connect_protocol()
+                .max_concurrent_streams(limits.max_streams)
+                .max_header_list_size(limits.max_header_bytes as u32)
+                .keep_alive_interval(limits.header_timeout)
+                .keep_alive_timeout(limits.header_timeout)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::pin!(connection);
+            let close =
+                |connection: Pin<&mut _>| conn::http2::Connection::graceful_shutdown(connection);
+            let ended = attend(&watch, connection, close, self.draining()).await;
+            let Some(fault) = watch.fault() else {
+                return ended.unwrap_or(Ok(()));
+            };
+            let error = ended.and_then(Result::err);
+            self.record(&fault.to_string(), error.map(|error| chain(&error)));
+            return Ok(());
+        };
+        let bounds = WireBounds {
+            head_bytes: limits.max_header_bytes,
+        };
+        let connection = conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_timeout)
+            .max_buf_size(limits.max_header_bytes)
+            .serve_connection(TokioIo::new(Judged::new(stream, wire, bounds)), service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended?,
+            () = self.draining() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await?;
+            }
+        }
+        let tunnel = becomes
+            .tunnel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(tunnel) = tunnel {
+            tunnel.carry().await;
+        }
+        Ok(())
+    }
+
+    async fn draining(&self) {
+        let mut drain = self.drain.clone();
+        // An error means that the sender is gone, which is the end as well.
+        let _ = drain.wait_for(|draining| *draining).await;
+    }
+
+    fn record(&self, reason: &str, detail: Option<String>) {
+        let peer = SocketAddr::new(self.peer.ip().to_canonical(), self.peer.port());
+        let record = ConnectionRecord {
+            peer: peer.to_string(),
+            verdict: Verdict::Deny,
+            reason: reason.to_owned(),
+            detail,
+        };
+        let gateway = self.live.current();
+        gateway.metrics.refused_connection(reason);
+        if let Err(error) = gateway.journal.record(&Event::Connection(record)) {
+            tracing::error!(%error, "audit record lost");
+        }
+    }
+}
