@@ -3,14 +3,14 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use audit::Journal;
-use gateway::{Live, Metrics, Views};
+use gateway::{Certificates, Live, Metrics, Views};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, text::encode},
@@ -52,6 +52,8 @@ pub(crate) struct Watched {
     pub(crate) lists: Arc<Lists>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) reloads: Arc<Reloads>,
+    /// What clients are shown.
+    pub(crate) shown: Arc<Mutex<Vec<Arc<Certificates>>>>,
     pub(crate) draining: watch::Receiver<bool>,
 }
 
@@ -136,6 +138,27 @@ impl Collector for Seen {
             "last_reload_timestamp_seconds",
             about,
             one(last),
+        )?;
+
+        let mut ends: Vec<Sample> = Vec::new();
+        let shown = watched
+            .shown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for (certificate, end) in shown.iter().flat_map(|all| all.ends()) {
+            let end = end.duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
+            let labels = vec![("certificate", certificate)];
+            if !ends.iter().any(|(known, _)| *known == labels) {
+                ends.push((labels, end));
+            }
+        }
+        let about = "When a certificate that clients are shown ends, in seconds since the epoch";
+        gauge(
+            &mut encoder,
+            "certificate_end_timestamp_seconds",
+            about,
+            ends,
         )?;
 
         let [mut healthy, mut ejected, mut active] = [const { Vec::<Sample>::new() }; 3];

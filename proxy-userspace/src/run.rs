@@ -3,7 +3,7 @@
 use std::{
     io,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -232,6 +232,7 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
     )
     .await?;
     let reloaded = Arc::new(Reloads::default());
+    let shown = Arc::new(Mutex::new(service.certificates()));
     let ours = 1 + usize::from(observer.is_some());
     if let Some(observer) = observer {
         let (live, metrics) = service.parts();
@@ -240,6 +241,7 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
             lists: Arc::clone(&lists),
             journal: Arc::clone(&journal),
             reloads: Arc::clone(&reloaded),
+            shown: Arc::clone(&shown),
             draining: admin.draining.clone(),
         };
         if let Ok(address) = observer.address() {
@@ -264,6 +266,7 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
             Ok(done) => {
                 tracing::info!(digest = done.digest, changes = ?done.changes, "reloaded");
                 admin.listens_on(service.addresses());
+                *shown.lock().unwrap_or_else(PoisonError::into_inner) = service.certificates();
             }
             Err(error) => {
                 tracing::error!(%error, "NOT RELOADED: the configuration before serves on")

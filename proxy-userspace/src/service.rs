@@ -4,7 +4,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc};
 
 use audit::Journal;
-use gateway::{Gateway, Listener, Live, Metrics, SourceGate, Upstream, Upstreams, Workers};
+use gateway::{
+    Certificates, Gateway, Listener, Live, Metrics, SourceGate, Upstream, Upstreams, Workers,
+};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
@@ -58,7 +60,8 @@ struct Serving {
     /// As it is configured: with port 0, the kernel has chosen another one.
     configured: SocketAddr,
     listener: Arc<Listener>,
-    _certificates: Vec<Task>,
+    certificates: Arc<Certificates>,
+    _kept: Vec<Task>,
 }
 
 /// What serves requests.
@@ -142,7 +145,8 @@ impl Service {
             self.listeners.push(Serving {
                 configured: config.address,
                 listener,
-                _certificates: keep_certificates(&config, &self.journal),
+                certificates: Arc::clone(config.spec.tls.certificates()),
+                _kept: keep_certificates(&config, &self.journal),
             });
         }
     }
@@ -150,6 +154,12 @@ impl Service {
     /// What is in force, and what it counts.
     pub(crate) fn parts(&self) -> (&Arc<Live>, &Arc<Metrics>) {
         (&self.live, &self.metrics)
+    }
+
+    /// What clients are shown.
+    pub(crate) fn certificates(&self) -> Vec<Arc<Certificates>> {
+        let of = |serving: &Serving| Arc::clone(&serving.certificates);
+        self.listeners.iter().map(of).collect()
     }
 
     /// Where it listens.
@@ -254,7 +264,8 @@ impl Service {
                 Some(config) => {
                     serving.listener.exchange(config.spec.clone());
                     listeners.push(Serving {
-                        _certificates: keep_certificates(config, &self.journal),
+                        certificates: Arc::clone(config.spec.tls.certificates()),
+                        _kept: keep_certificates(config, &self.journal),
                         ..serving
                     });
                 }

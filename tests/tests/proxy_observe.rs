@@ -80,6 +80,16 @@ fn requests_are_counted_by_route_verdict_and_status() -> Rigged<()> {
         front.ground.upstream
     );
     assert_eq!(sample(&text, &endpoint), Some(1.0), "{text}");
+    let certificate = format!(
+        r#"portcullis_certificate_end_timestamp_seconds{{certificate="{}"}}"#,
+        front.ground.pki.certificate.display()
+    );
+    // The year 4096, as the rig's certificates have it.
+    assert_eq!(
+        sample(&text, &certificate),
+        Some(67_090_204_800.0),
+        "{text}"
+    );
     assert!(text.ends_with("# EOF\n"), "{text}");
     eventually(
         "no connection is open",

@@ -1,7 +1,12 @@
 //! The certificates of one listener: told apart by the name a client asks for, read again when their files
 //! change, and what hosts they are good for.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use arc_swap::ArcSwap;
 use policy::CanonicalHost;
@@ -16,6 +21,7 @@ use crate::{
     acme::{Issued, Pending},
     stamp::FileStamp,
     tls::{TlsError, certificates, crypto_provider},
+    validity::Validity,
 };
 
 /// How often it is looked whether files have changed.
@@ -73,6 +79,22 @@ impl Certificates {
     /// What an authority is shown that checks a name.
     pub(crate) fn pending(&self) -> Option<&Arc<Pending>> {
         self.pending.as_ref()
+    }
+
+    /// What each is called, and until when it is good: by its file, or by the names that it is issued for.
+    pub fn ends(&self) -> Vec<(String, SystemTime)> {
+        let end = |key: &CertifiedKey| Some(Validity::of(key.end_entity_cert().ok()?)?.until);
+        let loaded = self.loaded.load();
+        let of_files = self
+            .files
+            .iter()
+            .zip(loaded.iter())
+            .filter_map(|(files, key)| Some((files.chain.display().to_string(), end(key)?)));
+        let issued = self.issued.iter().filter_map(|issued| {
+            let key = issued.key()?;
+            Some((issued.names().join(","), end(&key)?))
+        });
+        of_files.chain(issued).collect()
     }
 
     /// The one for a client that asks for this name: the first that is good for it, or else the first.

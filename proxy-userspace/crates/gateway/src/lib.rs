@@ -28,6 +28,7 @@
 //! certificates  by name, read again when they change
 //! client_certificates  what is asked of clients
 //! acme          certificates that an authority issues by itself, and renews
+//! validity      how long a certificate is good
 //! stamp         was a file written anew?
 //! tls           the server side of TLS, and whom the client side trusts
 //! upstream      the services behind the proxy
@@ -64,6 +65,7 @@ mod stamp;
 mod tls;
 mod token;
 mod upstream;
+mod validity;
 mod verified;
 mod websocket;
 mod wire;

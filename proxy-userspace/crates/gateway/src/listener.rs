@@ -166,10 +166,12 @@ impl Listener {
         let socket = TcpListener::from_std(socket)?;
         let mut closed = self.closed.subscribe();
         loop {
+            // The slot comes after the connection: a worker that waits for one would hold a slot otherwise,
+            // and another's connection wait for that.
             let accepted = async {
+                let accepted = socket.accept().await;
                 let slots = Arc::clone(&self.shared.load().slots);
-                let slot = slots.acquire_owned().await;
-                (slot, socket.accept().await)
+                (slots.acquire_owned().await, accepted)
             };
             let (slot, accepted) = tokio::select! {
                 accepted = accepted => accepted,

@@ -9,10 +9,12 @@ use super::{
     failure::AcmeError,
     order::Obtained,
     pending::Challenge,
-    renewal::Validity,
     storage::{Storage, StorageError},
 };
-use crate::certificates::{certified, is_good_for};
+use crate::{
+    certificates::{certified, is_good_for},
+    validity::Validity,
+};
 
 /// Of a file with a chain.
 const LAST_LINE: &str = "-----END CERTIFICATE-----";

@@ -18,9 +18,10 @@ use super::{
     issued::Issued,
     order::{Obtained, obtain},
     pending::{Challenge, Pending},
-    renewal::{Validity, wait},
+    renewal::wait,
     storage::Storage,
 };
+use crate::validity::Validity;
 
 /// Longest sleep: the clock may be set, and the machine may have slept.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);

@@ -1,9 +1,8 @@
 //! When a certificate is due to be renewed, and when an attempt that failed is repeated.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use rustls::pki_types::CertificateDer;
-use x509_parser::parse_x509_certificate;
+use crate::validity::Validity;
 
 /// First wait after the authority was not reached, and the longest. Asking costs nobody anything.
 const UNREACHED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10 * 60));
@@ -11,26 +10,7 @@ const UNREACHED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_
 /// name an hour, and this comes to no more.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(2 * 60), Duration::from_secs(6 * 3_600));
 
-/// From when until when a certificate is good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Validity {
-    pub(super) from: SystemTime,
-    pub(super) until: SystemTime,
-}
-
 impl Validity {
-    /// That of a certificate; none if it can't be read.
-    pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let (_, parsed) = parse_x509_certificate(certificate).ok()?;
-        let validity = parsed.validity();
-        let time =
-            |seconds: i64| Some(UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).ok()?));
-        Some(Self {
-            from: time(validity.not_before.timestamp())?,
-            until: time(validity.not_after.timestamp())?,
-        })
-    }
-
     /// When it is to be renewed: when two thirds of its life are over, or up to a fiftieth of its life
     /// earlier, so that certificates that were issued together aren't renewed together. `draw` is from 0
     /// up to 1.
@@ -69,6 +49,8 @@ pub(super) fn wait(
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     const DAY: Duration = Duration::from_secs(86_400);
