@@ -1,6 +1,6 @@
 //! Certificates from an authority: what goes wrong is told with what to mend, and what was good stays.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use portcullis_tests::{
     ground::{Ground, free_address},
@@ -89,6 +89,28 @@ fn what_is_kept_and_damaged_is_told_and_replaced() -> Rigged<()> {
     let before = serial(&front)?;
     let front = front.crash()?.start()?;
     assert_eq!(serial(&front)?, before);
+    Ok(())
+}
+
+#[test]
+fn a_certificate_that_is_old_by_this_hosts_clock_is_not_renewed_over_and_over() -> Rigged<()> {
+    // As good as a clock that is ahead: two thirds of a second are over before it is here.
+    let issuing = Issuing::by_handshake(Duration::from_secs(1))?;
+    let _pebble = issuing.place.start()?;
+    let front = issuing.ground.start()?;
+    let told = front.audited("the failure", |line| {
+        line["step"] == "certificate_not_obtained"
+    })?;
+    let detail = told["detail"].as_str().unwrap_or_default();
+    assert!(
+        detail.contains("obtained and served, but good from "),
+        "{detail}"
+    );
+    assert!(
+        detail.contains("; set the clock; again in 1day"),
+        "{detail}"
+    );
+    serial(&front)?;
     Ok(())
 }
 
