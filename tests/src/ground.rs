@@ -3,7 +3,9 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    ops::Range,
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use crate::{
@@ -16,12 +18,28 @@ use crate::{
     scratch::Scratch,
 };
 
+/// Ports that the kernel gives to nobody by itself (it begins at 32768, unless it is told otherwise): one that
+/// is free now isn't taken by somebody's connection before it is listened on.
+const PORTS: Range<u32> = 15_000..32_000;
+/// Makes the ports of one process distinct.
+static TAKEN: AtomicU32 = AtomicU32::new(0);
+
 /// An address on the loopback that nobody listens on.
 ///
 /// # Errors
-/// What the system says.
+/// When there is none.
 pub fn free_address() -> Rigged<SocketAddr> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+    // Processes that run side by side begin far from each other.
+    let begin = std::process::id().wrapping_mul(131);
+    for _ in PORTS {
+        let next = begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + next % (PORTS.end - PORTS.start);
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap_or(0)));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err(RigError("no port is free".to_owned()))
 }
 
 /// Everything but a running daemon.
