@@ -201,6 +201,10 @@ fn a_file_that_is_missing_or_empty_is_a_mistake_at_start_and_at_a_reload() -> Ri
     assert!(said.contains("client_certificates[0].ca"), "{said}");
     assert!(said.contains("no certificate in it"), "{said}");
 
+    let (ground, _clients) = self::ground()?;
+    let said = asking(ground, "mode = \"required\"\nhosts = []")?.refused_start()?;
+    assert!(said.contains("names no host"), "{said}");
+
     let (ground, clients) = self::ground()?;
     let alice = clients.issue(&ground.scratch, "alice", 1)?;
     let front = asking(ground, "mode = \"required\"")?.start()?;

@@ -234,3 +234,50 @@ fn an_endpoint_whose_requests_fail_is_set_aside_and_never_more_than_half_are() -
     assert_eq!(seen, [3, 17]);
     Ok(())
 }
+
+/// Whoever breaks his own request off must not get an endpoint set aside for it.
+#[test]
+fn what_clients_break_off_is_not_held_against_an_endpoint() -> Rigged<()> {
+    let reads = |name: &'static str| {
+        Scripted::start(move |seen, stream| {
+            if seen.head[0].starts_with("POST") {
+                // Until the proxy gives up on the rest of it.
+                let mut rest = Vec::new();
+                let _ = std::io::Read::read_to_end(stream, &mut rest);
+                return Ok(false);
+            }
+            let length = name.len();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{name}"
+            )?;
+            Ok(true)
+        })
+    };
+    let (one, two) = (reads("one")?, reads("two")?);
+    let urls = format!(
+        "urls = [\"http://{}\", \"http://{}\"]",
+        one.address(),
+        two.address()
+    );
+    let ground = Ground::set()?;
+    let url = format!("url = \"http://{}\"", ground.upstream);
+    let lines = format!("{urls}\nbalance = \"round_robin\"\neject_after = 2\neject_for = \"1h\"");
+    let front = ground
+        .alter(&url, &lines)?
+        .add("name = \"public\"", "max_body_bytes = 8")?
+        .start()?;
+    let chunked = [
+        "--http1.1",
+        "-H",
+        "Transfer-Encoding: chunked",
+        "--data",
+        "123456789",
+    ];
+    for _ in 0..8 {
+        assert_eq!(front.curl("/public", &chunked)?.status, 413);
+    }
+    let answers = answers(&front, 10, &[])?;
+    assert_eq!((count(&answers, "one"), count(&answers, "two")), (5, 5));
+    Ok(())
+}

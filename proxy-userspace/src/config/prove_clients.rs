@@ -55,6 +55,11 @@ pub(super) fn rules(
             }
             continue;
         };
+        if hosts.as_ref().is_empty() {
+            let mend = "name them, or remove it where all hosts are meant";
+            prover.reject(&key("hosts"), hosts.span(), "names no host", mend);
+            good = false;
+        }
         let mut named = Vec::new();
         for host in hosts.as_ref() {
             match CanonicalHost::parse(host.as_ref()) {

@@ -60,7 +60,6 @@ pub struct ClientCertificateError {
 pub struct ClientCertificates {
     files: ClientCertificateFiles,
     verifier: ArcSwap<Arc<dyn ClientCertVerifier>>,
-    hints: Vec<DistinguishedName>,
 }
 
 impl ClientCertificates {
@@ -71,7 +70,6 @@ impl ClientCertificates {
     pub fn load(files: ClientCertificateFiles) -> Result<Self, ClientCertificateError> {
         let verifier = read(&files)?;
         Ok(Self {
-            hints: verifier.root_hint_subjects().to_vec(),
             verifier: ArcSwap::from_pointee(verifier),
             files,
         })
@@ -166,8 +164,10 @@ impl ClientCertVerifier for ClientCertificates {
         self.files.mode == ClientCertificateMode::Required
     }
 
+    /// None: they could not follow the files, and a client that has several certificates would keep the one
+    /// back that is meant (RFC 8446, 4.2.4).
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.hints
+        &[]
     }
 
     fn verify_client_cert(

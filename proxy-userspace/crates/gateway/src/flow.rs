@@ -14,6 +14,9 @@ pub(crate) enum BodyFault {
     /// More than its route takes.
     #[error("request_body_too_large")]
     TooLarge,
+    /// The client fell silent in the middle of it, while the answer went on.
+    #[error("request_body_timeout")]
+    Stalled,
 }
 
 /// Shared by the body, what waits for the answer, and the record.
@@ -28,6 +31,8 @@ struct State {
     moved: AtomicU64,
     /// The client owes its next part.
     owed: AtomicBool,
+    ended: AtomicBool,
+    broken: AtomicBool,
     fault: OnceLock<BodyFault>,
 }
 
@@ -38,6 +43,8 @@ impl Flow {
             bytes: AtomicU64::new(0),
             moved: AtomicU64::new(0),
             owed: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             fault: OnceLock::new(),
         }))
     }
@@ -82,7 +89,26 @@ impl Flow {
         self.0.began + Duration::from_micros(self.0.moved.load(Ordering::Relaxed))
     }
 
+    /// All of it is on its way, or there is none.
+    pub(crate) fn ends(&self) {
+        self.0.ended.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.ended.load(Ordering::Relaxed)
+    }
+
+    /// The client didn't send it to its end.
+    pub(crate) fn breaks(&self) {
+        self.0.broken.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.broken.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn break_off(&self, fault: BodyFault) {
+        self.breaks();
         let _ = self.0.fault.set(fault);
     }
 

@@ -108,7 +108,12 @@ pub(crate) async fn forward(
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     let body = match &websocket {
-        None => UpstreamBody::new(body, flow.clone(), permit.route().max_body_bytes),
+        None => UpstreamBody::new(
+            body,
+            flow.clone(),
+            permit.route().max_body_bytes,
+            upstream.bounds().stream_timeout.max(client_timeout),
+        ),
         Some(asked) => {
             asked.say_upgrade(&mut headers);
             UpstreamBody::empty(flow.clone())

@@ -202,11 +202,10 @@ impl KeyStore {
         self.keys.load_full()
     }
 
-    /// Takes over the keys in force of another store with the same source.
+    /// Takes over the keys in force of another store with the same source, none where it had none yet.
     pub fn take_over(&self, other: &Self) -> bool {
-        let same = self.source.origin() == other.source.origin()
-            && self.algorithms == other.algorithms
-            && !other.current().is_empty();
+        let same =
+            self.source.origin() == other.source.origin() && self.algorithms == other.algorithms;
         if same {
             self.keys.store(other.current());
         }

@@ -200,6 +200,14 @@ impl Ledger {
         "upstream_silent".clone_into(&mut self.record.reason);
     }
 
+    /// The answer was broken off, by the upstream or because of the request's body.
+    pub(crate) fn broken_off(&mut self) {
+        self.record.reason = match self.flow.fault() {
+            Some(fault) => fault.to_string(),
+            None => "answer_broken".to_owned(),
+        };
+    }
+
     /// The answer's body is gone, `ended` before it was asked for anything or not.
     pub(crate) fn had_nothing_to_send(&mut self, ended: bool) {
         self.record.complete |= self.head_only || ended;

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time,
 };
 
@@ -69,6 +69,8 @@ pub struct Listener {
     /// Until their workers take them.
     sockets: Vec<Mutex<Option<net::TcpListener>>>,
     shared: ArcSwap<Shared>,
+    /// Told when that is another one.
+    exchanged: watch::Sender<()>,
     closed: watch::Sender<bool>,
 }
 
@@ -116,6 +118,7 @@ impl Listener {
             address,
             sockets,
             shared: ArcSwap::from_pointee(spec.into()),
+            exchanged: watch::Sender::new(()),
             closed: watch::Sender::new(false),
         })
     }
@@ -137,6 +140,7 @@ impl Listener {
             fresh.sources = Arc::clone(&before.sources);
         }
         self.shared.store(Arc::new(fresh));
+        self.exchanged.send_replace(());
     }
 
     /// Takes no further connections.
@@ -144,6 +148,18 @@ impl Listener {
         self.closed.send_replace(true);
         for socket in &self.sockets {
             socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+
+    /// Room for one more connection, by the bound that is in force.
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        let mut exchanged = self.exchanged.subscribe();
+        loop {
+            let slots = Arc::clone(&self.shared.load().slots);
+            tokio::select! {
+                slot = slots.acquire_owned() => return slot.ok(),
+                _ = exchanged.changed() => {}
+            }
         }
     }
 
@@ -168,10 +184,11 @@ impl Listener {
         loop {
             // The slot comes after the connection: a worker that waits for one would hold a slot otherwise,
             // and another's connection wait for that.
+            // The slot comes after the connection: a worker that waits for one would hold a slot otherwise,
+            // and another's connection wait for that.
             let accepted = async {
                 let accepted = socket.accept().await;
-                let slots = Arc::clone(&self.shared.load().slots);
-                (slots.acquire_owned().await, accepted)
+                (self.slot().await, accepted)
             };
             let (slot, accepted) = tokio::select! {
                 accepted = accepted => accepted,

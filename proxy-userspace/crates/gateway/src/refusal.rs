@@ -89,7 +89,9 @@ impl Refusal {
             Self::Token(_) | Self::Denied(Denial::NoPrincipal) => StatusCode::UNAUTHORIZED,
             Self::Body(BodyFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Upstream(UpstreamFault::Timeout) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Upstream(UpstreamFault::ClientStalled) => StatusCode::REQUEST_TIMEOUT,
+            Self::Body(BodyFault::Stalled) | Self::Upstream(UpstreamFault::ClientStalled) => {
+                StatusCode::REQUEST_TIMEOUT
+            }
             Self::Upstream(UpstreamFault::Overloaded | UpstreamFault::Unhealthy) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

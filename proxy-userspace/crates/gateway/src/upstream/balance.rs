@@ -68,12 +68,15 @@ impl Draw {
         key: Option<u64>,
         tried: &[Arc<Endpoint>],
     ) -> Option<Arc<Endpoint>> {
+        // Where all that are well were set aside for failing requests, they are better than nobody.
+        let all_aside = !endpoints.iter().any(|endpoint| endpoint.may_serve());
         let untried = |endpoint: &&Arc<Endpoint>| {
-            endpoint.may_serve() && !tried.iter().any(|other| Arc::ptr_eq(other, endpoint))
+            (endpoint.may_serve() || all_aside && endpoint.is_healthy())
+                && !tried.iter().any(|other| Arc::ptr_eq(other, endpoint))
         };
         let able = endpoints.iter().filter(untried).count();
         if able == 0 {
-            return tried.last().filter(|last| last.may_serve()).cloned();
+            return tried.last().filter(|last| last.is_healthy()).cloned();
         }
         let nth = |n: usize| endpoints.iter().filter(untried).nth(n);
         if let Some(key) = key {

@@ -3,11 +3,13 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep_until};
 
 use crate::flow::{BodyFault, Flow};
 
@@ -27,17 +29,47 @@ pub(crate) struct UpstreamBody {
     body: Option<Incoming>,
     flow: Flow,
     most: u64,
+    /// How long the client may owe the next part when nobody waits for the answer any more.
+    longest: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl UpstreamBody {
-    /// At most `most` bytes of `body`.
-    pub(crate) fn new(body: Option<Incoming>, flow: Flow, most: u64) -> Self {
-        Self { body, flow, most }
+    /// At most `most` bytes of `body`, none of its parts later than `longest` after the one before.
+    pub(crate) fn new(body: Option<Incoming>, flow: Flow, most: u64, longest: Duration) -> Self {
+        if body.as_ref().is_none_or(Body::is_end_stream) {
+            flow.ends();
+        }
+        Self {
+            body,
+            flow,
+            most,
+            longest,
+            timer: None,
+        }
+    }
+
+    /// Whether the client owed the next part for too long.
+    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
+        self.flow.owes();
+        loop {
+            let end = self.flow.moved() + self.longest;
+            if end <= Instant::now() {
+                return true;
+            }
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(sleep_until(end.into())));
+            if timer.as_mut().poll(context).is_pending() {
+                return false;
+            }
+            timer.as_mut().reset(end.into());
+        }
     }
 
     /// No body, whatever was there.
     pub(crate) fn empty(flow: Flow) -> Self {
-        Self::new(None, flow, 0)
+        Self::new(None, flow, 0, Duration::MAX)
     }
 }
 
@@ -52,27 +84,34 @@ impl Body for UpstreamBody {
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
-        let polled = Pin::new(body).poll_frame(context);
-        match polled {
-            Poll::Pending => {
-                self.flow.owes();
-                Poll::Pending
+        match Pin::new(body).poll_frame(context) {
+            Poll::Pending if self.is_late(context) => {
+                self.flow.break_off(BodyFault::Stalled);
+                Poll::Ready(Some(Err(BodyFault::Stalled.into())))
             }
+            Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {
                 self.flow.moves();
                 let Ok(data) = frame.into_data() else {
+                    self.flow.ends();
                     return Poll::Ready(None);
                 };
                 if self.flow.add(data.len()) > self.most {
-                    let fault = BodyFault::TooLarge;
-                    self.flow.break_off(fault);
-                    return Poll::Ready(Some(Err(fault.into())));
+                    self.flow.break_off(BodyFault::TooLarge);
+                    return Poll::Ready(Some(Err(BodyFault::TooLarge.into())));
+                }
+                if self.is_end_stream() {
+                    self.flow.ends();
                 }
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(Some(Err(error))) => {
+                self.flow.breaks();
+                Poll::Ready(Some(Err(error.into())))
+            }
             Poll::Ready(None) => {
                 self.flow.moves();
+                self.flow.ends();
                 Poll::Ready(None)
             }
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! send       one request: its turn, an endpoint, a connection, the answer's head; again where that is safe
 //!   balance    which endpoint
+//!   obtain     a connection: a kept one, a stream, a new one
 //!   pool       kept connections of an endpoint
 //!   connect    a new one
 //!   body       the request's body on its way up
@@ -23,6 +24,7 @@ mod endpoint;
 mod fault;
 mod form;
 mod health;
+mod obtain;
 mod pool;
 mod resolve;
 mod send;
@@ -52,7 +54,7 @@ pub use self::{
     trust::{ClientIdentity, UpstreamRoots, upstream_client},
 };
 use self::{
-    balance::Draw, budget::RetryBudget, connect::Connector, endpoint::Endpoint, send::Waiting,
+    balance::Draw, budget::RetryBudget, connect::Connector, endpoint::Endpoint, obtain::Waiting,
 };
 pub(crate) use self::{body::UpstreamBody, fault::UpstreamFault, pool::Hold, send::Sending};
 

@@ -10,13 +10,14 @@ use std::{
 };
 
 use hyper::client::conn::{http1, http2};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::{
     body::UpstreamBody,
     connect::Sender,
     endpoint::{Endpoint, Load},
 };
+use crate::flow::Flow;
 
 /// Kept connections of one endpoint and worker.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub(super) struct Pool {
     shared: Mutex<Vec<Shared>>,
     /// Held while a connection is opened that others can share, so that they wait for that one.
     pub(super) opening: tokio::sync::Mutex<()>,
+    /// Told when a stream can be had.
+    pub(super) freed: Arc<Notify>,
 }
 
 /// An HTTP/1.1 connection that nobody uses, or whose last answer is about to end.
@@ -44,11 +47,15 @@ struct Shared {
 
 /// What a request takes of an HTTP/2 connection.
 #[derive(Debug)]
-pub(super) struct Stream(Arc<AtomicUsize>);
+pub(super) struct Stream {
+    streams: Arc<AtomicUsize>,
+    freed: Arc<Notify>,
+}
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.streams.fetch_sub(1, Ordering::Relaxed);
+        self.freed.notify_one();
     }
 }
 
@@ -87,7 +94,7 @@ impl Pool {
         let free = |one: &&mut Shared| one.streams.load(Ordering::Relaxed) < most;
         let one = shared.iter_mut().find(free)?;
         one.used = Instant::now();
-        Some(stream_of(&one.sender, &one.streams))
+        Some(self.stream_of(one))
     }
 
     /// Takes a new connection in, where others may have it too, and a request's part of it out.
@@ -100,13 +107,23 @@ impl Pool {
                     streams: Arc::default(),
                     used: Instant::now(),
                 };
-                let taken = stream_of(&one.sender, &one.streams);
+                let taken = self.stream_of(&one);
                 if for_others {
                     lock(&self.shared).push(one);
+                    self.freed.notify_waiters();
                 }
                 taken
             }
         }
+    }
+
+    fn stream_of(&self, one: &Shared) -> Taken {
+        one.streams.fetch_add(1, Ordering::Relaxed);
+        let stream = Stream {
+            streams: Arc::clone(&one.streams),
+            freed: Arc::clone(&self.freed),
+        };
+        Taken::Http2(one.sender.clone(), stream)
     }
 
     fn put_back(&self, sender: http1::SendRequest<UpstreamBody>, most: usize) {
@@ -128,13 +145,14 @@ impl Pool {
 
     /// Closes one connection that nobody uses, whoever's it is.
     pub(super) fn give_up_one(&self) -> bool {
-        lock(&self.idle).pop().is_some()
+        if lock(&self.idle).pop().is_some() {
+            return true;
+        }
+        let mut shared = lock(&self.shared);
+        let unused = |one: &Shared| one.streams.load(Ordering::Relaxed) == 0;
+        let found = shared.iter().position(unused);
+        found.map(|at| shared.swap_remove(at)).is_some()
     }
-}
-
-fn stream_of(sender: &http2::SendRequest<UpstreamBody>, streams: &Arc<AtomicUsize>) -> Taken {
-    streams.fetch_add(1, Ordering::Relaxed);
-    Taken::Http2(sender.clone(), Stream(Arc::clone(streams)))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -148,6 +166,8 @@ pub(crate) struct Hold {
     /// Its turn among the upstream's requests.
     pub(super) _turn: Option<OwnedSemaphorePermit>,
     pub(super) taken: Option<Taken>,
+    /// The request's body: a connection on which that goes on is of no use to another request.
+    pub(super) flow: Flow,
     pub(super) worker: usize,
     pub(super) most_idle: usize,
 }
@@ -166,7 +186,8 @@ impl Drop for Hold {
         };
         let endpoint: &Endpoint = self.load.endpoint();
         // Somebody waits for a connection to end, perhaps on another core.
-        if endpoint.starved.load(Ordering::Relaxed) == 0 {
+        let is_free = self.flow.has_ended() || sender.is_ready();
+        if is_free && endpoint.starved.load(Ordering::Relaxed) == 0 {
             endpoint.pools[self.worker].put_back(sender, self.most_idle);
         }
     }

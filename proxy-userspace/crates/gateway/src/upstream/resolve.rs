@@ -15,8 +15,14 @@ use rustls::pki_types::ServerName;
 use super::{Upstream, endpoint::Endpoint};
 
 /// Addresses at which clouds answer questions about a host, and which aren't link-local: Azure's wire
-/// server, Alibaba's metadata, AWS's over IPv6.
-const METADATA: [&str; 3] = ["168.63.129.16", "100.100.100.200", "fd00:ec2::254"];
+/// server, Alibaba's and Oracle's metadata, AWS's and Google's over IPv6.
+const METADATA: [&str; 5] = [
+    "168.63.129.16",
+    "100.100.100.200",
+    "192.0.0.192",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+];
 
 /// Endpoints of one upstream at most: what a name leads to is bounded.
 const MOST_ENDPOINTS: usize = 256;
@@ -66,9 +72,10 @@ impl EndpointRule {
                     || v6.is_unspecified()
                     || v6.is_unicast_link_local()
                     || v6.is_multicast()
-                    // Those that carry an IPv4 address would escape the rule above: 6to4, NAT64, and the
+                    // Those that carry an IPv4 address would escape the rule above: 6to4, Teredo, NAT64, and the
                     // long deprecated compatible ones.
                     || v6.segments()[0] == 0x2002
+                    || v6.segments()[..2] == [0x2001, 0]
                     || v6.segments()[..2] == [0x64, 0xff9b]
                     || v6.segments()[..6] == [0; 6]
             }
@@ -234,6 +241,9 @@ mod tests {
             "fe80::1",
             "ff02::1",
             "fd00:ec2::254",
+            "fd20:ce::254",
+            "192.0.0.192",
+            "2001::7f00:1",
             "::ffff:127.0.0.1",
             "::ffff:169.254.169.254",
             "2002:7f00:1::",

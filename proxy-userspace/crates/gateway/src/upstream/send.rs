@@ -2,24 +2,18 @@
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time,
-};
+use tokio::{sync::OwnedSemaphorePermit, time};
 
 use super::{
-    Hold, Protocol, Upstream, UpstreamBody, UpstreamFault,
-    connect::{Purpose, Sender},
-    endpoint::{Endpoint, Load, Spoken},
+    Hold, Upstream, UpstreamBody, UpstreamFault,
+    connect::Purpose,
+    endpoint::{Endpoint, Load},
     fault::ConnectFault,
     form::{as_http1, as_http2},
     pool::Taken,
@@ -44,10 +38,6 @@ pub(crate) struct Sending {
     pub(crate) client: SocketAddr,
 }
 
-/// Requests that wait for a turn or a connection.
-#[derive(Debug)]
-pub(super) struct Waiting(pub(super) AtomicUsize);
-
 /// What came of a request that was given to a connection.
 enum Outcome {
     Answered(Response<Incoming>),
@@ -62,6 +52,26 @@ impl Upstream {
     /// What was not sent is given to another endpoint, as often as the bounds and the budget have it. What
     /// was sent is never sent again.
     pub(crate) async fn send(
+        &self,
+        request: Request<UpstreamBody>,
+        flow: &Flow,
+        sending: Sending,
+    ) -> Result<(Response<Incoming>, Hold), UpstreamFault> {
+        let sent = self.send_untimed(request, flow, sending);
+        let Some(total) = self.spec.bounds.total_timeout else {
+            return sent.await;
+        };
+        let late = |_| match flow.is_owed() {
+            true => UpstreamFault::ClientStalled,
+            false => UpstreamFault::Timeout,
+        };
+        time::timeout_at((flow.began() + total).into(), sent)
+            .await
+            .map_err(late)
+            .flatten()
+    }
+
+    async fn send_untimed(
         &self,
         mut request: Request<UpstreamBody>,
         flow: &Flow,
@@ -95,14 +105,16 @@ impl Upstream {
                     match exchange.await {
                         Outcome::Answered(response) => {
                             self.note_status(&endpoint, response.status());
-                            let mut hold = self.hold(load, turn, taken, worker);
+                            let mut hold = self.hold(load, turn, taken, worker, flow);
                             if self.spec.introduces {
                                 hold.keep_out();
                             }
                             return Ok((response, hold));
                         }
                         Outcome::Failed(fault) => {
-                            if !matches!(fault, UpstreamFault::ClientStalled) {
+                            // What the client broke off says nothing about the endpoint.
+                            let of_client = matches!(fault, UpstreamFault::ClientStalled);
+                            if !of_client && !flow.is_broken() {
                                 self.note_failure(&endpoint);
                             }
                             return Err(fault);
@@ -137,11 +149,13 @@ impl Upstream {
         turn: Option<OwnedSemaphorePermit>,
         taken: Taken,
         worker: usize,
+        flow: &Flow,
     ) -> Hold {
         Hold {
             load,
             _turn: turn,
             taken: Some(taken),
+            flow: flow.clone(),
             worker,
             most_idle: self.spec.bounds.max_idle,
         }
@@ -165,104 +179,6 @@ impl Upstream {
         self.draw
             .choose(&endpoints, &self.spec.balance, key, tried)
             .ok_or(UpstreamFault::Unhealthy)
-    }
-
-    /// A connection of an endpoint, and whether it was a kept one.
-    async fn connection(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        worker: usize,
-        purpose: Purpose,
-        may_be_kept: bool,
-    ) -> Result<(Taken, bool), UpstreamFault> {
-        let only_http1 = purpose.only_http1;
-        let bounds = &self.spec.bounds;
-        let pool = &endpoint.pools[worker];
-        let spoken = self.spoken(endpoint, only_http1);
-        let kept = || match spoken {
-            Spoken::Http1 => pool.take_idle(bounds.idle_timeout),
-            Spoken::Http2 => pool.take_stream(bounds.max_streams),
-            Spoken::Unknown => None,
-        };
-        if may_be_kept && let Some(taken) = kept() {
-            return Ok((taken, true));
-        }
-        // A connection that others can share is opened once for all that wait for one.
-        let _opening = match spoken {
-            Spoken::Http1 => None,
-            Spoken::Http2 | Spoken::Unknown => Some(pool.opening.lock().await),
-        };
-        if spoken != Spoken::Http1 && may_be_kept {
-            let shared = pool.take_stream(bounds.max_streams);
-            if let Some(taken) = shared.or_else(|| pool.take_idle(bounds.idle_timeout)) {
-                return Ok((taken, true));
-            }
-        }
-        let slot = self.slot(endpoint).await?;
-        let host = &self.hosts[endpoint.target];
-        let sender = self
-            .connector
-            .connect(endpoint.address, host, purpose, Some(slot))
-            .await
-            .map_err(UpstreamFault::Unreachable)?;
-        if !only_http1 {
-            endpoint.learn(match &sender {
-                Sender::Http1(_) => Spoken::Http1,
-                Sender::Http2(_) => Spoken::Http2,
-            });
-        }
-        Ok((pool.admit(sender, !self.spec.introduces), false))
-    }
-
-    /// What is known before a connection is there.
-    fn spoken(&self, endpoint: &Endpoint, only_http1: bool) -> Spoken {
-        match (self.spec.protocol, &self.spec.tls) {
-            _ if only_http1 => Spoken::Http1,
-            (Protocol::Http2, _) => Spoken::Http2,
-            (Protocol::Http1, _) | (Protocol::Negotiated, None) => Spoken::Http1,
-            (Protocol::Negotiated, Some(_)) => endpoint.spoken(),
-        }
-    }
-
-    /// A turn among the upstream's requests, where they are bounded.
-    async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>, UpstreamFault> {
-        match &self.turns {
-            None => Ok(None),
-            Some(turns) => self.wait_for(turns, || ()).await.map(Some),
-        }
-    }
-
-    /// Room for one more connection to an endpoint.
-    async fn slot(&self, endpoint: &Endpoint) -> Result<OwnedSemaphorePermit, UpstreamFault> {
-        if let Ok(slot) = Arc::clone(&endpoint.connections).try_acquire_owned() {
-            return Ok(slot);
-        }
-        let _starving = Counted::enter(&endpoint.starved);
-        self.wait_for(&endpoint.connections, || {
-            // What another core keeps for later is of no use now.
-            let _ = endpoint.pools.iter().any(super::pool::Pool::give_up_one);
-        })
-        .await
-    }
-
-    async fn wait_for(
-        &self,
-        permits: &Arc<Semaphore>,
-        before: impl FnOnce(),
-    ) -> Result<OwnedSemaphorePermit, UpstreamFault> {
-        if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
-            return Ok(permit);
-        }
-        let place = Counted::enter(&self.waiting.0);
-        if place.before >= self.spec.bounds.max_waiting {
-            return Err(UpstreamFault::Overloaded);
-        }
-        before();
-        let permit = Arc::clone(permits).acquire_owned();
-        match time::timeout(self.spec.bounds.queue_timeout, permit).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(UpstreamFault::Overloaded),
-        }
     }
 
     /// Gives a request to a connection and waits for the head of the answer.
@@ -310,16 +226,10 @@ impl Upstream {
     ) -> Result<T, UpstreamFault> {
         let bounds = &self.spec.bounds;
         tokio::pin!(sending);
-        let latest = bounds.total_timeout.map(|total| flow.began() + total);
         let mut until = sent + bounds.response_timeout.min(client_timeout);
         loop {
-            let wait = latest.map_or(until, |latest| until.min(latest));
-            match time::timeout_at(wait.into(), &mut sending).await {
-                Ok(answered) => return Ok(answered),
-                Err(_) if latest.is_some_and(|latest| latest <= Instant::now()) => {
-                    return Err(UpstreamFault::Timeout);
-                }
-                Err(_) => {}
+            if let Ok(answered) = time::timeout_at(until.into(), &mut sending).await {
+                return Ok(answered);
             }
             let (bound, late) = if flow.is_owed() {
                 (client_timeout, UpstreamFault::ClientStalled)
@@ -354,24 +264,5 @@ impl Upstream {
             let (upstream, address) = (self.name(), endpoint.address);
             tracing::warn!(upstream, %address, ?aside, "endpoint set aside: requests to it failed");
         }
-    }
-}
-
-/// One of those that are counted, until it is dropped.
-struct Counted<'a> {
-    count: &'a AtomicUsize,
-    before: usize,
-}
-
-impl<'a> Counted<'a> {
-    fn enter(count: &'a AtomicUsize) -> Self {
-        let before = count.fetch_add(1, Ordering::Relaxed);
-        Self { count, before }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -196,9 +196,12 @@ impl FrameJudge {
         if unfinished || (idle && !self.asked) {
             self.fault.get_or_insert(FrameFault::Timeout);
         } else if !self.streams.is_empty() {
-            let streams = self.streams.values_mut().map(|it| &mut it.window);
-            let mut windows = std::iter::once(&mut self.connection).chain(streams);
-            if windows.any(|window| window.is_stalled(longest, now)) {
+            // A client may hold one answer back, as a player does that is paused, while others go on.
+            let mut stalled = 0;
+            for stream in self.streams.values_mut() {
+                stalled += usize::from(stream.window.is_stalled(longest, now));
+            }
+            if stalled == self.streams.len() || self.connection.is_stalled(longest, now) {
                 self.fault.get_or_insert(FrameFault::Stalled);
             }
         }

@@ -248,6 +248,20 @@ fn an_answer_of_which_only_drops_are_taken_is_stalled() {
 }
 
 #[test]
+fn an_answer_that_is_held_back_while_others_go_on_is_not_stalled() {
+    let mut line = Line::new();
+    line.hear(&asking(1), Duration::ZERO);
+    line.hear(&initial_window(0), Duration::ZERO);
+    line.hear(&asking(3), Duration::ZERO);
+    for second in 1..200 {
+        // The second one is read as it comes.
+        line.hear(&frame(WINDOW_UPDATE, 0, 3, &number(200)), seconds(second));
+        line.say(&frame(DATA, 0, 3, &[0; 100]), seconds(second));
+        assert_eq!(line.0.standing(seconds(second)), Standing::Good, "{second}");
+    }
+}
+
+#[test]
 fn a_connection_window_that_stays_shut_is_stalled() {
     let mut line = Line::new();
     line.hear(&initial_window(1_000_000), Duration::ZERO);
