@@ -15,7 +15,7 @@
 //! observe       what those who watch may see
 //! watch         the daemon's standing jobs
 //! current       what serves requests, kept current
-//! bulk, memory  long work behind requests, and what it allocates
+//! bulk          long work behind requests
 //! progress      what long work is at, on a terminal
 //! block, feeds, interfaces, transfer  what the commands about lists ask; files
 //! trail         telling the audit trail
@@ -36,7 +36,6 @@ mod guard;
 mod interfaces;
 mod lifeline;
 mod lists;
-mod memory;
 mod observe;
 mod progress;
 mod render;
@@ -67,7 +66,8 @@ use crate::{
 };
 
 /// glibc's allocator keeps blocks of up to a kilobyte at hand; what a request is served in is larger, and cost
-/// a sixth of an HTTP/2 request there (docs/proxy-cost.md).
+/// a sixth of an HTTP/2 request there (docs/proxy-cost.md). Its heaps are shared by threads as well, so that
+/// requests waited while a list grew in one of them; here each thread has its own.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -27,7 +27,6 @@ use crate::{
     guard::{self, GuardError},
     lifeline::Lifelines,
     lists::{Configured, ListError, Lists},
-    memory::keep_large_blocks_apart,
     observe::{Observed, Reloads, Watched},
     service::Service,
     source::{Feeds, Known},
@@ -65,7 +64,6 @@ pub(crate) enum RunError {
 /// Runs until SIGTERM or SIGINT. The kernel side stays attached after that: `portcullis detach`
 /// takes it off.
 pub(crate) fn run(config_path: &Path) -> Result<(), RunError> {
-    keep_large_blocks_apart();
     let filter = EnvFilter::try_from_env("PORTCULLIS_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
