@@ -88,12 +88,12 @@ impl Automatic {
             let serve = || Task(tokio::spawn(Arc::clone(&plain.listener).serve()));
             plain.serving.get_or_insert_with(serve);
         }
-        if acme.issued.is_empty() {
+        let Some(authority) = acme.authority.filter(|_| !acme.issued.is_empty()) else {
             return;
-        }
+        };
         let (attempts, journal) = (Arc::clone(&self.attempts), Arc::clone(journal));
         self.keeping = Some(Task(tokio::spawn(keep_issued(
-            acme.authority,
+            authority,
             acme.issued,
             acme.pending,
             attempts,

@@ -8,7 +8,7 @@ use std::{
 
 use portcullis_tests::{
     front::Front,
-    ground::free_address,
+    ground::{Ground, free_address},
     issuing::{ISSUED, Issuing, LONG},
     run::{Rigged, eventually},
     scene::HOST,
@@ -146,4 +146,23 @@ fn a_reload_moves_it_and_takes_it_away() -> Rigged<()> {
     eventually("nobody listens", ISSUED, || {
         TcpStream::connect(now).is_err().then_some(())
     })
+}
+
+#[test]
+fn plain_http_leads_to_https_without_an_authority_too() -> Rigged<()> {
+    let http = free_address()?;
+    let front = Ground::set()?
+        .alter(
+            "[admin]",
+            &format!("[redirect]\naddress = \"{http}\"\n\n[admin]"),
+        )?
+        .start()?;
+    let (status, location) = plain(&front, http, HOST, "/public?a=b")?;
+    assert_eq!(status, 308);
+    assert_eq!(location, "https://api.example/public?a=b");
+    let other = plain(&front, http, "other.example", "/")?;
+    assert_eq!(other, (404, String::new()));
+    let challenge = "/.well-known/acme-challenge/token";
+    assert_eq!(plain(&front, http, HOST, challenge)?.0, 404);
+    Ok(())
 }

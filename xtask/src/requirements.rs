@@ -237,6 +237,13 @@ pub(crate) const ALL: &[Requirement] = {
             Debian(&["pebble"]),
         ),
         row(
+            "testssl",
+            "look for weaknesses of TLS",
+            Rig,
+            Program("testssl", "--version"),
+            Debian(&["testssl.sh"]),
+        ),
+        row(
             "nsenter",
             "run programs in namespaces",
             Rig,

@@ -26,7 +26,7 @@ use crate::{
 
 use super::{
     mistake::{Mistakes, Prover},
-    prove_acme::{AcmeConfig, Automatic},
+    prove_acme::{self, AcmeConfig, Automatic},
     prove_feeds, prove_issuers, prove_kernel, prove_routes, prove_tls, prove_upstreams,
     value::{in_range, prove_duration, prove_prefix, reject_repeated},
     written::{self, Written},
@@ -51,7 +51,9 @@ pub(crate) struct ServiceConfig {
 }
 
 /// Tables that may change while the daemon runs.
-const EXCHANGED: [&str; 5] = ["listener", "acme", "issuer", "upstream", "route"];
+const EXCHANGED: [&str; 6] = [
+    "listener", "acme", "redirect", "issuer", "upstream", "route",
+];
 
 /// Folder of the state, where nothing else is said.
 pub(super) const STATE_DIRECTORY: &str = "/var/lib/portcullis";
@@ -138,6 +140,26 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
         &written.issuer,
     );
     let acme = automatic.finish(&mut prover, &written.listener, routes.routes());
+    let acme = match (&written.redirect, &written.acme) {
+        (None, _) => acme,
+        (Some(redirect), Some(authority)) if authority.http_address.is_some() => {
+            let problem = "acme.http_address sends everybody to https as well";
+            let mend = "remove one of the two";
+            prover.reject("redirect.address", redirect.address.span(), problem, mend);
+            acme
+        }
+        (Some(redirect), _) => {
+            let routes = routes.routes();
+            let plain = prove_acme::redirect(&mut prover, redirect, &written.listener, routes);
+            match acme {
+                None => plain,
+                Some(acme) => Some(AcmeConfig {
+                    plain: plain.and_then(|it| it.plain),
+                    ..acme
+                }),
+            }
+        }
+    };
     let needed = needed(&written);
     let kernel = written
         .kernel

@@ -17,9 +17,9 @@ use super::{
 /// Most names of one certificate: Let's Encrypt takes no more.
 const MOST_NAMES: usize = 100;
 
-/// An authority, and what it is asked for.
+/// An authority, what it is asked for, and what is answered over plain HTTP, with an authority or without.
 pub(crate) struct AcmeConfig {
-    pub(crate) authority: Authority,
+    pub(crate) authority: Option<Authority>,
     pub(crate) issued: Vec<Arc<Issued>>,
     pub(crate) pending: Arc<Pending>,
     pub(crate) plain: Option<PlainConfig>,
@@ -184,19 +184,16 @@ impl<'w> Automatic<'w> {
                 prover.reject("acme.ca", span, error, "give a PEM file of certificates");
             })
             .ok()?;
-        let named = self.issued.iter().flat_map(|it| it.names());
-        let named = named.filter_map(|name| CanonicalHost::parse(name).ok());
-        let routed = routes.iter().filter_map(|route| match &route.host {
-            HostPattern::Exact(host) => Some(host.clone()),
-            HostPattern::Any => None,
-        });
-        let hosts = named.chain(routed).collect();
+        let hosts = hosts_of(&self.issued, routes);
         let plain = match &written.http_address {
-            Some(address) => Some(prove_plain(prover, address, listeners, hosts)?),
+            Some(address) => {
+                let key = "acme.http_address";
+                Some(prove_plain(prover, key, address, listeners, hosts)?)
+            }
             None => None,
         };
         Some(AcmeConfig {
-            authority: Authority {
+            authority: Some(Authority {
                 directory: directory.clone(),
                 tls,
                 contacts: written
@@ -205,12 +202,46 @@ impl<'w> Automatic<'w> {
                     .map(|it| it.as_ref().clone())
                     .collect(),
                 storage: self.storage?,
-            },
+            }),
             issued: self.issued,
             pending: self.pending,
             plain,
         })
     }
+}
+
+/// What redirects over plain HTTP, without an authority.
+pub(super) fn redirect(
+    prover: &mut Prover<'_>,
+    written: &written::Redirect,
+    listeners: &[written::Listener],
+    routes: &[Route],
+) -> Option<AcmeConfig> {
+    let hosts = hosts_of(&[], routes);
+    let plain = prove_plain(
+        prover,
+        "redirect.address",
+        &written.address,
+        listeners,
+        hosts,
+    )?;
+    Some(AcmeConfig {
+        authority: None,
+        issued: Vec::new(),
+        pending: Arc::default(),
+        plain: Some(plain),
+    })
+}
+
+/// Hosts that are named: nobody is sent to another one.
+fn hosts_of(issued: &[Arc<Issued>], routes: &[Route]) -> Vec<CanonicalHost> {
+    let named = issued.iter().flat_map(|it| it.names());
+    let named = named.filter_map(|name| CanonicalHost::parse(name).ok());
+    let routed = routes.iter().filter_map(|route| match &route.host {
+        HostPattern::Exact(host) => Some(host.clone()),
+        HostPattern::Any => None,
+    });
+    named.chain(routed).collect()
 }
 
 fn prove_names(
@@ -259,15 +290,16 @@ fn prove_name(name: &str) -> Result<String, (&'static str, &'static str)> {
 
 fn prove_plain(
     prover: &mut Prover<'_>,
+    key: &str,
     written: &Spanned<String>,
     listeners: &[written::Listener],
     hosts: Vec<CanonicalHost>,
 ) -> Option<PlainConfig> {
-    let address = prove_address(prover, "acme.http_address", written)?;
+    let address = prove_address(prover, key, written)?;
     let same = |listener: &&written::Listener| listener.address.as_ref().parse() == Ok(address);
     if address.port() != 0 && listeners.iter().any(|listener| same(&listener)) {
         prover.reject(
-            "acme.http_address",
+            key,
             written.span(),
             "a listener has this address",
             "give it a port of its own; an authority asks on port 80",
@@ -275,7 +307,7 @@ fn prove_plain(
     }
     Some(PlainConfig {
         address,
-        place: prover.place("acme.http_address", written.span()),
+        place: prover.place(key, written.span()),
         hosts,
     })
 }

@@ -54,6 +54,8 @@ pub(crate) struct Written {
     /// Threads.
     #[serde(default)]
     pub(crate) runtime: Runtime,
+    /// A listener that sends everybody to https.
+    pub(crate) redirect: Option<Redirect>,
     /// A listener for those who watch.
     pub(crate) observe: Option<Observe>,
 }
@@ -393,5 +395,13 @@ pub(crate) struct Runtime {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Observe {
     /// Where `/healthz`, `/readyz` and `/metrics` are, over plain HTTP.
+    pub(crate) address: Spanned<String>,
+}
+
+/// `[redirect]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Redirect {
+    /// Where plain HTTP is answered, such as `"0.0.0.0:80"`.
     pub(crate) address: Spanned<String>,
 }

@@ -1,6 +1,6 @@
 //! Who a request is from, where others stand between that and this proxy.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
@@ -38,7 +38,7 @@ impl Client {
             .collect();
         let mut is_peer = true;
         for text in written.iter().rev().take(LONGEST_CHAIN) {
-            let Ok(address) = text.trim().parse::<IpAddr>() else {
+            let Some(address) = parse(text.trim()) else {
                 break;
             };
             if !is_peer {
@@ -52,6 +52,12 @@ impl Client {
         }
         client
     }
+}
+
+/// An address, or one with a port, as some write it.
+fn parse(text: &str) -> Option<IpAddr> {
+    let with_port = || text.parse::<SocketAddr>().map(|at| at.ip());
+    text.parse().or_else(|_| with_port()).ok()
 }
 
 #[cfg(test)]
@@ -85,7 +91,13 @@ mod tests {
     fn the_nearest_address_that_is_not_trusted_is_the_client() {
         let trusted = ["10.0.0.0/8"];
         let of = |chains: &[&'static str]| client("10.0.0.1", chains, &trusted);
-        assert_eq!(of(&["192.0.2.7"]), ("192.0.2.7".to_owned(), vec![]));
+        for same in ["192.0.2.7", "192.0.2.7:4711", " 192.0.2.7 "] {
+            assert_eq!(of(&[same]), ("192.0.2.7".to_owned(), vec![]));
+        }
+        assert_eq!(
+            of(&["[2001:db8::7]:4711"]),
+            ("2001:db8::7".to_owned(), vec![])
+        );
         assert_eq!(
             of(&["198.51.100.1, 192.0.2.7, 10.0.0.2"]),
             ("192.0.2.7".to_owned(), vec!["10.0.0.2".to_owned()])

@@ -184,4 +184,56 @@ mod tests {
         }
         assert_eq!(read(&header_for(None)).await, Ok((None, 0)));
     }
+
+    /// Headers with bytes changed, cut and put in: each is read or refused, and nothing behind one is taken.
+    #[tokio::test]
+    async fn mutated_headers_are_read_or_refused() {
+        let seeds = [
+            b"PROXY TCP4 192.0.2.7 198.51.100.1 1024 443\r\n".to_vec(),
+            b"PROXY TCP6 2001:db8::7 2001:db8::1 1024 443\r\n".to_vec(),
+            b"PROXY UNKNOWN\r\n".to_vec(),
+            v2(
+                1,
+                0x11,
+                &[192, 0, 2, 7, 198, 51, 100, 1, 4, 0, 1, 187, 4, 0, 1, 0],
+            ),
+            v2(1, 0x21, &[7; 36]),
+            v2(1, 0x31, &[b'/'; 216]),
+            v2(0, 0, &[]),
+        ];
+        // xorshift64 (Marsaglia, 2003): the same mutations in each run.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut draw = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below as u64) as usize
+        };
+        let (mut good, mut refused) = (0, 0);
+        for _ in 0..50_000 {
+            let mut bytes = seeds[draw(seeds.len())].clone();
+            for _ in 0..=draw(3) {
+                let at = draw(bytes.len());
+                match draw(3) {
+                    0 => bytes[at] = draw(256) as u8,
+                    1 => bytes.insert(at, draw(256) as u8),
+                    _ => {
+                        bytes.remove(at);
+                    }
+                }
+            }
+            bytes.extend([0; 8]);
+            match read(&bytes).await {
+                Ok((_, left)) => {
+                    good += 1;
+                    assert!(left < bytes.len(), "{bytes:?}");
+                }
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(
+            good > 1_000 && refused > 1_000,
+            "{good} read, {refused} refused"
+        );
+    }
 }

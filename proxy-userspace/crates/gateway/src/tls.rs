@@ -116,6 +116,8 @@ fn server_config(
     let resolver = Arc::clone(certificates) as Arc<dyn ResolvesServerCert>;
     let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A client's own order may put a weaker suite first (RFC 9325, 4.2.1).
+    config.ignore_client_order = true;
     if rule.is_some() {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
