@@ -20,15 +20,21 @@ pub(crate) struct Memory {
     pub(crate) tables_mib: f64,
 }
 
+/// What an allocator takes and gives back all the time.
+const JITTER_MIB: f64 = 1.0;
+
 impl Memory {
-    /// As soon as the heap has been the same for a second.
+    /// As soon as the heap has been the same for a second, but for what jitters.
     pub(crate) fn settled(pid: u32) -> Rigged<Self> {
-        let (mut last, mut same) = (0.0, 0);
+        let (mut last, mut same) = (0.0_f64, 0);
         eventually("the daemon's memory settles", PATIENCE, || {
             std::thread::sleep(Duration::from_millis(100));
             let now = Self::of(pid).ok()?;
-            same = if now.anon_mib == last { same + 1 } else { 0 };
-            last = now.anon_mib;
+            if (now.anon_mib - last).abs() < JITTER_MIB {
+                same += 1;
+            } else {
+                (last, same) = (now.anon_mib, 0);
+            }
             (same >= 10).then_some(now)
         })
     }
