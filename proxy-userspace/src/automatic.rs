@@ -1,15 +1,15 @@
 //! Certificates that an authority issues, as long as they are configured: kept current, told of, and the
 //! plain HTTP listener by which names may be checked.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use audit::Journal;
 use gateway::{AcmeNews, Attempts, PlainListener, PlainSpec, SourceGate, keep_issued};
-use tokio::task::JoinHandle;
 
 use crate::{
     bound::ServiceError,
     config::{AcmeConfig, PlainConfig},
+    task::Task,
     trail::note,
 };
 
@@ -28,15 +28,6 @@ pub(crate) struct Plain {
     serving: Option<Task>,
 }
 
-/// Ends when this is dropped.
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl Automatic {
     /// Binds what a configuration listens on over plain HTTP and isn't bound yet; changes nothing else.
     pub(crate) async fn bind(
@@ -52,15 +43,8 @@ impl Automatic {
             return Ok(None);
         }
         let listener = PlainListener::bind(plain.address, spec(acme, plain), gate).await;
-        let listener = listener.map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => ServiceError::PortInUse {
-                place: plain.place.clone(),
-            },
-            _ => ServiceError::CantBind {
-                place: plain.place.clone(),
-                source,
-            },
-        })?;
+        let listener =
+            listener.map_err(|source| ServiceError::binding(plain.place.clone(), source))?;
         Ok(Some(Plain {
             config: plain.clone(),
             listener: Arc::new(listener),

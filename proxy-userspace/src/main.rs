@@ -18,6 +18,7 @@
 //! bulk          long work behind requests
 //! progress      what long work is at, on a terminal
 //! block, feeds, interfaces, transfer  what the commands about lists ask; files
+//! task          one that ends with whoever began it
 //! trail         telling the audit trail
 //! ```
 
@@ -43,6 +44,7 @@ mod run;
 mod service;
 mod source;
 mod state;
+mod task;
 mod trail;
 mod transfer;
 mod watch;

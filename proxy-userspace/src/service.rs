@@ -7,7 +7,7 @@ use audit::Journal;
 use gateway::{
     Certificates, Gateway, Listener, Live, Metrics, SourceGate, Upstream, Upstreams, Workers,
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
 
 use crate::{
     automatic::{Automatic, Plain},
@@ -16,6 +16,7 @@ use crate::{
     current,
     lifeline::{Lifelines, Needed},
     lists::Lists,
+    task::Task,
     trail::note,
 };
 
@@ -44,15 +45,6 @@ pub(crate) struct Reloaded {
     pub(crate) changes: Vec<String>,
     /// SHA-256 of the file, in hexadecimal.
     pub(crate) digest: String,
-}
-
-/// A task that ends when this is dropped.
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// A listener as it serves.

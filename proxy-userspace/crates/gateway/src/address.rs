@@ -4,7 +4,7 @@
 use std::{
     future::Future,
     io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -51,12 +51,19 @@ fn is_public(address: IpAddr) -> bool {
         IpAddr::V6(v6) => {
             let global_unicast = v6.segments()[0] & 0xe000 == 0x2000;
             let documentation = v6.segments()[0] == 0x2001 && v6.segments()[1] == 0x0db8;
-            // 6to4 and Teredo carry an IPv4 address that would escape the rule above.
-            let tunnel =
-                v6.segments()[0] == 0x2002 || (v6.segments()[0] == 0x2001 && v6.segments()[1] == 0);
-            global_unicast && !documentation && !tunnel
+            global_unicast && !documentation && !carries_ipv4(v6)
         }
     }
+}
+
+/// Whether an address leads to an IPv4 one, which would escape a rule about those: 6to4, Teredo, NAT64, and the
+/// long deprecated compatible ones.
+pub(crate) fn carries_ipv4(address: Ipv6Addr) -> bool {
+    let segments = address.segments();
+    segments[0] == 0x2002
+        || segments[..2] == [0x2001, 0]
+        || segments[..2] == [0x64, 0xff9b]
+        || segments[..6] == [0; 6]
 }
 
 /// Resolves names as the system does, and refuses a name when any of its addresses may not be

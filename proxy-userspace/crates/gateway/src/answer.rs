@@ -12,9 +12,9 @@ use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep, sleep_until};
+use tokio::time::{Sleep, sleep};
 
-use crate::{flow::Flow, ledger::Ledger, upstream::Hold};
+use crate::{flow::Flow, lateness::Lateness, ledger::Ledger, upstream::Hold};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
@@ -92,7 +92,7 @@ pub(crate) struct Pace {
     /// The request's body: while that moves, an answer may wait.
     pub(crate) flow: Flow,
     waiting: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    lateness: Lateness,
 }
 
 impl Pace {
@@ -102,27 +102,16 @@ impl Pace {
             until,
             flow,
             waiting: None,
-            timer: None,
+            lateness: Lateness::default(),
         }
     }
 
     /// Whether the upstream was waited for in vain.
     fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         let since = *self.waiting.get_or_insert_with(Instant::now);
-        loop {
-            let end = since.max(self.flow.moved()) + self.idle;
-            let end = self.until.map_or(end, |until| until.min(end));
-            if end <= Instant::now() {
-                return true;
-            }
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(sleep_until(end.into())));
-            if timer.as_mut().poll(context).is_pending() {
-                return false;
-            }
-            timer.as_mut().reset(end.into());
-        }
+        let end = since.max(self.flow.moved()) + self.idle;
+        let end = self.until.map_or(end, |until| until.min(end));
+        self.lateness.is_past(end, context)
     }
 }
 

@@ -18,7 +18,7 @@
 //!   forward       the permitted request to the upstream, and its answer back
 //!   websocket     bytes in both directions, once that was permitted
 //!   refusal       every way to say no, and its status
-//!   flow, answer  the bodies, up and down
+//!   flow, answer  the bodies, up and down; lateness, of either
 //!   ledger        one audit record a request, however it ends
 //! metrics       what is counted of all that
 //! observe       a listener for those who watch
@@ -51,6 +51,7 @@ mod frames;
 mod greet;
 mod keepalive;
 mod keys;
+mod lateness;
 mod ledger;
 mod listener;
 mod live;

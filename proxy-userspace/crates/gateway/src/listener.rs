@@ -200,12 +200,13 @@ impl Listener {
                     let shared = self.shared.load_full();
                     let door = Door::new(&live, shared, worker, peer, drain.clone());
                     // Of a balancer's, it is known later whose they are.
-                    let place = match door.knows_whose_it_is() {
-                        true => match door.enter() {
-                            Some(place) => Some(place),
-                            None => continue,
-                        },
-                        false => None,
+                    let place = if door.knows_whose_it_is() {
+                        let Some(place) = door.enter() else {
+                            continue;
+                        };
+                        Some(place)
+                    } else {
+                        None
                     };
                     let open = live.current().metrics.connected();
                     tokio::spawn(async move {

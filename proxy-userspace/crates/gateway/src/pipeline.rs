@@ -182,8 +182,8 @@ pub(crate) async fn handle(
     let opens = extended.is_some().then_some(StatusCode::OK);
     let opens = opens.unwrap_or(StatusCode::SWITCHING_PROTOCOLS);
     let served = match served {
-        Ok((answer, Some(idle))) if answer.response.status() == opens => {
-            match open_tunnel(connection, upgrade, answer, idle, ledger).await {
+        Ok((answer, true)) if answer.response.status() == opens => {
+            match open_tunnel(connection, upgrade, answer, ledger).await {
                 Ok(response) => return named(response, id),
                 Err(back) => {
                     ledger = back;
@@ -251,11 +251,12 @@ async fn open_tunnel(
     connection: &Connection,
     client: OnUpgrade,
     answer: Answer,
-    idle: Duration,
     mut ledger: Ledger,
 ) -> Result<Response<AnswerBody>, Ledger> {
     let Answer {
-        mut response, hold, ..
+        mut response,
+        hold,
+        pace,
     } = answer;
     let Ok(upstream) = hyper::upgrade::on(&mut response).await else {
         return Err(ledger);
@@ -275,7 +276,7 @@ async fn open_tunnel(
         upstream,
         hold,
         ledger,
-        idle,
+        idle: pace.idle,
     };
     if connection.wire.is_some() {
         *connection
@@ -299,7 +300,7 @@ struct Arrived {
     extended: Option<Extended>,
 }
 
-/// The answer, and how long a WebSocket may be silent where it is one's. The body is taken by what is sent
+/// The answer, and whether it is to a question for a WebSocket. The body is taken by what is sent
 /// upstream, and stays where nothing is.
 async fn serve(
     gateway: &Gateway,
@@ -307,7 +308,7 @@ async fn serve(
     ledger: &mut Ledger,
     arrived: Arrived,
     body: &mut Option<Incoming>,
-) -> Result<(Answer, Option<Duration>), Refusal> {
+) -> Result<(Answer, bool), Refusal> {
     let Arrived {
         id,
         parts,
@@ -355,11 +356,6 @@ async fn serve(
     }
     ledger.permitted(&permit);
 
-    let idle = gateway
-        .upstreams
-        .get(&found.route().upstream)?
-        .bounds()
-        .stream_timeout;
     let is_websocket = websocket.is_some();
     let forwarded = Forwarded {
         id,
@@ -373,5 +369,5 @@ async fn serve(
         client_timeout: connection.body_timeout,
     };
     let answer = forward(permit, &gateway.upstreams, forwarded).await?;
-    Ok((answer, is_websocket.then_some(idle)))
+    Ok((answer, is_websocket))
 }

@@ -81,7 +81,7 @@ impl Draw {
         let nth = |n: usize| endpoints.iter().filter(untried).nth(n);
         if let Some(key) = key {
             // Rendezvous hashing (Thaler and Ravishankar, 1998): an endpoint that goes moves only what it had.
-            let rank = |endpoint: &&Arc<Endpoint>| mix(key ^ endpoint.identity());
+            let rank = |endpoint: &&Arc<Endpoint>| mix(key ^ endpoint.identity);
             return endpoints.iter().filter(untried).max_by_key(rank).cloned();
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);

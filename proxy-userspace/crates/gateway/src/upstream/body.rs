@@ -3,15 +3,17 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep_until};
 
-use crate::flow::{BodyFault, Flow};
+use crate::{
+    flow::{BodyFault, Flow},
+    lateness::Lateness,
+};
 
 /// Why a body could not be sent on whole.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +33,7 @@ pub(crate) struct UpstreamBody {
     most: u64,
     /// How long the client may owe the next part when nobody waits for the answer any more.
     longest: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
+    lateness: Lateness,
 }
 
 impl UpstreamBody {
@@ -45,26 +47,15 @@ impl UpstreamBody {
             flow,
             most,
             longest,
-            timer: None,
+            lateness: Lateness::default(),
         }
     }
 
     /// Whether the client owed the next part for too long.
     fn is_late(&mut self, context: &mut Context<'_>) -> bool {
         self.flow.owes();
-        loop {
-            let end = self.flow.moved() + self.longest;
-            if end <= Instant::now() {
-                return true;
-            }
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(sleep_until(end.into())));
-            if timer.as_mut().poll(context).is_pending() {
-                return false;
-            }
-            timer.as_mut().reset(end.into());
-        }
+        let end = self.flow.moved() + self.longest;
+        self.lateness.is_past(end, context)
     }
 
     /// No body, whatever was there.

@@ -1,6 +1,6 @@
 //! One connection to an endpoint: TCP, TLS where the upstream has it, HTTP/1.1 or HTTP/2.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use hyper::client::conn::{http1, http2};
@@ -223,10 +223,4 @@ fn drive(
         }
         drop(slot);
     });
-}
-
-impl From<ConnectFault> for io::Error {
-    fn from(fault: ConnectFault) -> Self {
-        Self::other(fault)
-    }
 }

@@ -40,6 +40,8 @@ pub(super) enum Spoken {
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
+    /// Of the address, the same in every process: what keys are spread by.
+    pub(super) identity: u64,
     /// Which target of the upstream it belongs to.
     pub(super) target: usize,
     /// For each worker.
@@ -75,6 +77,7 @@ impl Endpoint {
     ) -> Self {
         Self {
             address,
+            identity: fnv(address.to_string().as_bytes()),
             target,
             pools: (0..workers).map(|_| Pool::default()).collect(),
             connections: Arc::new(Semaphore::new(most_connections)),
@@ -89,11 +92,6 @@ impl Endpoint {
             serves_since: AtomicU64::new(u64::from(cold)),
             slow_start,
         }
-    }
-
-    /// The same in every process.
-    pub(super) fn identity(&self) -> u64 {
-        fnv(self.address.to_string().as_bytes())
     }
 
     pub(super) fn spoken(&self) -> Spoken {

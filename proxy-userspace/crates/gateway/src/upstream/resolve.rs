@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 
 use super::{Upstream, endpoint::Endpoint};
+use crate::address::carries_ipv4;
 
 /// Addresses at which clouds answer questions about a host, and which aren't link-local: Azure's wire
 /// server, Alibaba's and Oracle's metadata, AWS's and Google's over IPv6.
@@ -72,12 +73,7 @@ impl EndpointRule {
                     || v6.is_unspecified()
                     || v6.is_unicast_link_local()
                     || v6.is_multicast()
-                    // Those that carry an IPv4 address would escape the rule above: 6to4, Teredo, NAT64, and the
-                    // long deprecated compatible ones.
-                    || v6.segments()[0] == 0x2002
-                    || v6.segments()[..2] == [0x2001, 0]
-                    || v6.segments()[..2] == [0x64, 0xff9b]
-                    || v6.segments()[..6] == [0; 6]
+                    || carries_ipv4(v6)
             }
         };
         let metadata = METADATA.iter().any(|known| known.parse() == Ok(address));
