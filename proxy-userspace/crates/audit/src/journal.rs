@@ -3,18 +3,21 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    mem,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
 };
 
 use serde::Serialize;
 
-use crate::record::Event;
+use crate::{
+    record::{Event, RequestRecord},
+    waiting::{TOGETHER, Waiting},
+};
 
 /// Why a record could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +30,7 @@ pub enum AuditError {
         /// What the system said.
         source: io::Error,
     },
-    /// A record could not be written.
+    /// Records could not be written. They are kept, and written as soon as that is possible.
     #[error("can't write the audit trail {}: {source}", path.display())]
     Write {
         /// The file.
@@ -35,34 +38,36 @@ pub enum AuditError {
         /// What the system said.
         source: io::Error,
     },
+    /// So much waits to be written that this record was not kept.
+    #[error("can't write the audit trail {}, and no more can be kept until then", path.display())]
+    Lost {
+        /// The file.
+        path: PathBuf,
+    },
 }
+
+/// Lines that can't be written are kept until they can, as far as they are no more than so many bytes.
+const MOST_KEPT: usize = 4 * 1024 * 1024;
 
 /// An append-only file of JSON lines.
 ///
-/// A line is handed to the kernel before [`Self::record`] returns, so it outlives the process;
-/// it reaches the disk when the kernel writes it back.
+/// What was handed to the kernel outlives the process; it reaches the disk when the kernel writes it back.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
+    /// Taken before `waiting`, so that lines are written in the order they were made in.
     sink: Mutex<Sink>,
+    waiting: Mutex<Waiting>,
+    /// Whether anything waits, for whoever comes by to hand it over.
+    has_waiting: AtomicBool,
     failing: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Sink {
     file: File,
-    sequence: u64,
-    line: Vec<u8>,
-    /// A write failed half-way: the next line must not be glued to its torn start.
-    torn: bool,
-}
-
-#[derive(Serialize)]
-struct Line<'a> {
-    time: String,
-    sequence: u64,
-    #[serde(flatten)]
-    event: &'a Event,
+    /// What is being handed over: after a failure, that from the first byte that was not taken.
+    lines: Vec<u8>,
 }
 
 impl Journal {
@@ -96,22 +101,64 @@ impl Journal {
             path: path.to_path_buf(),
             sink: Mutex::new(Sink {
                 file,
-                sequence: 0,
-                line: Vec::new(),
-                torn,
+                // The first line must not be glued to a torn one.
+                lines: if torn { vec![b'\n'] } else { Vec::new() },
             }),
+            waiting: Mutex::default(),
+            has_waiting: AtomicBool::new(false),
             failing: AtomicBool::new(false),
         })
     }
 
-    /// Appends one record.
+    /// Appends one record, and hands it to the kernel with all before it.
     ///
     /// # Errors
-    /// [`AuditError::Write`]; [`Self::is_failing`] says so until a record is written again.
+    /// [`AuditError::Lost`]; [`AuditError::Write`] when it waits, as [`Self::is_failing`] goes on to say until
+    /// it is written.
     pub fn record(&self, event: &Event) -> Result<(), AuditError> {
-        // A panic while a line was made leaves the file as it was: nothing to mend.
-        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = sink.append(event);
+        self.append(event)?;
+        self.hand_over()
+    }
+
+    /// Appends the record of a request, which may be handed over together with those that follow, within 64 KiB or 1 ms.
+    /// Whoever calls this calls [`Self::hand_over`] before he waits for anything.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub fn post(&self, request: &RequestRecord) -> Result<(), AuditError> {
+        if self.append(request)? {
+            self.hand_over()?;
+        }
+        Ok(())
+    }
+
+    /// Makes a line; whether those that wait should be handed over now.
+    fn append(&self, event: &impl Serialize) -> Result<bool, AuditError> {
+        // A panic while a line is made leaves those that wait as they were.
+        let mut waiting = lock(&self.waiting);
+        if waiting.lines.len() >= MOST_KEPT {
+            return Err(AuditError::Lost {
+                path: self.path.clone(),
+            });
+        }
+        waiting.append(event).map_err(|source| AuditError::Write {
+            path: self.path.clone(),
+            source,
+        })?;
+        self.has_waiting.store(true, Ordering::Release);
+        Ok(waiting.is_due())
+    }
+
+    /// Hands all that waits to the kernel. Costs next to nothing when nothing does.
+    ///
+    /// # Errors
+    /// [`AuditError::Write`]: it waits on.
+    pub fn hand_over(&self) -> Result<(), AuditError> {
+        if !self.has_waiting.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut sink = lock(&self.sink);
+        let result = self.write(&mut sink);
         self.failing.store(result.is_err(), Ordering::Release);
         result.map_err(|source| AuditError::Write {
             path: self.path.clone(),
@@ -119,7 +166,19 @@ impl Journal {
         })
     }
 
-    /// Whether the last record could not be written. While it is so, nothing should be admitted
+    fn write(&self, sink: &mut Sink) -> io::Result<()> {
+        loop {
+            sink.write_all()?;
+            let mut waiting = lock(&self.waiting);
+            if waiting.lines.is_empty() {
+                self.has_waiting.store(false, Ordering::Release);
+                return Ok(());
+            }
+            mem::swap(&mut sink.lines, &mut waiting.lines);
+        }
+    }
+
+    /// Whether the last records could not be written. While it is so, nothing should be admitted
     /// that could not be accounted for.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Acquire)
@@ -135,7 +194,8 @@ impl Journal {
     /// # Errors
     /// [`AuditError::Write`].
     pub fn sync(&self) -> Result<(), AuditError> {
-        let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        self.hand_over()?;
+        let sink = lock(&self.sink);
         sink.file.sync_data().map_err(|source| AuditError::Write {
             path: self.path.clone(),
             source,
@@ -144,25 +204,26 @@ impl Journal {
 }
 
 impl Sink {
-    fn append(&mut self, event: &Event) -> io::Result<()> {
-        let line = Line {
-            time: humantime::format_rfc3339_micros(SystemTime::now()).to_string(),
-            sequence: self.sequence,
-            event,
-        };
-        self.line.clear();
-        if self.torn {
-            self.line.push(b'\n');
+    /// Writes its lines; what is not taken stays.
+    fn write_all(&mut self) -> io::Result<()> {
+        let (mut written, mut result) = (0, Ok(()));
+        while written < self.lines.len() && result.is_ok() {
+            match self.file.write(&self.lines[written..]) {
+                Ok(0) => result = Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => result = Err(error),
+            }
         }
-        let text = serde_json::to_string(&line)?;
-        escape_controls(&text, &mut self.line);
-        self.line.push(b'\n');
-        self.torn = true;
-        self.file.write_all(&self.line)?;
-        self.torn = false;
-        self.sequence += 1;
-        Ok(())
+        self.lines.drain(..written);
+        // What a burst, or a full disk, has made it is not needed for long.
+        self.lines.shrink_to(2 * TOGETHER);
+        result
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether an earlier writer died in the middle of a line.
@@ -176,36 +237,40 @@ fn ends_torn(file: &mut File) -> io::Result<bool> {
     Ok(last != *b"\n")
 }
 
-/// JSON allows DEL, the C1 controls and the Unicode line separators as they are; terminals and
-/// line readers act on them, so they are escaped too. They can only stand inside strings.
-fn escape_controls(text: &str, into: &mut Vec<u8>) {
-    let mut rest = text;
-    // Nearly all lines are plain ASCII, and go over in one piece.
-    while let Some(at) = rest.bytes().position(|byte| byte >= 0x7f) {
-        into.extend_from_slice(&rest.as_bytes()[..at]);
-        let mut characters = rest[at..].chars();
-        let Some(character) = characters.next() else {
-            return;
-        };
-        match character {
-            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
-                into.extend(format!("\\u{:04x}", u32::from(character)).bytes());
-            }
-            plain => into.extend(plain.encode_utf8(&mut [0; 4]).bytes()),
-        }
-        rest = characters.as_str();
-    }
-    into.extend_from_slice(rest.as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, thread};
 
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::record::LifecycleRecord;
+    use crate::record::{DecisionId, LifecycleRecord, Verdict};
+
+    fn request(path: &str) -> RequestRecord {
+        RequestRecord {
+            decision_id: DecisionId(42),
+            peer: ([192, 0, 2, 1], 443).into(),
+            client: None,
+            protocol: "HTTP/1.1",
+            tls: "TLSv1_3",
+            client_certificate: None,
+            method: "GET".to_owned(),
+            host: None,
+            path: Some(path.to_owned()),
+            route: None,
+            principal: None,
+            verdict: Verdict::Deny,
+            reason: "client_gone".into(),
+            status: 0,
+            grpc_status: None,
+            complete: false,
+            request_bytes: 0,
+            response_bytes: 0,
+            decision_us: 0,
+            upstream_us: None,
+            total_us: 0,
+        }
+    }
 
     fn lifecycle(detail: &str) -> Event {
         Event::Lifecycle(LifecycleRecord {
@@ -267,13 +332,103 @@ mod tests {
         fs::remove_file(path).expect("removed");
     }
 
+    #[test]
+    fn what_is_posted_is_handed_over_together_in_its_order() {
+        let path = scratch("together");
+        let journal = Journal::open(&path).expect("a journal");
+        // Both within the wait, or the second brings it to an end: neither is lost.
+        journal.post(&request("one")).expect("posted");
+        journal.post(&request("two")).expect("posted");
+        journal.record(&lifecycle("three")).expect("written");
+        journal.post(&request("four")).expect("posted");
+        journal.hand_over().expect("written");
+        let text = fs::read_to_string(&path).expect("a file");
+        let lines: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        let paths: Vec<&Value> = lines.iter().map(|line| &line["path"]).collect();
+        assert_eq!(json!(paths), json!(["one", "two", null, "four"]));
+        let kinds: Vec<&Value> = lines.iter().map(|line| &line["kind"]).collect();
+        let expected = ["request", "request", "lifecycle", "request"];
+        assert_eq!(json!(kinds), json!(expected));
+        assert_eq!(lines[3]["decision_id"], "0000000000000000000000000000002a");
+        assert_eq!(lines[3]["peer"], "192.0.2.1:443");
+        fs::remove_file(path).expect("removed");
+    }
+
+    #[test]
+    fn many_posts_do_not_wait_for_whoever_hands_over() {
+        let path = scratch("many");
+        let journal = Journal::open(&path).expect("a journal");
+        let each = "x".repeat(1000);
+        for _ in 0..TOGETHER / 1000 + 1 {
+            journal.post(&request(&each)).expect("posted");
+        }
+        let written = fs::metadata(&path).expect("a file").len();
+        assert!(written >= TOGETHER as u64 / 2, "{written}");
+        fs::remove_file(path).expect("removed");
+    }
+
+    #[test]
+    fn threads_lose_nothing_and_number_all() {
+        let path = scratch("threads");
+        let journal = Journal::open(&path).expect("a journal");
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for at in 0..1000 {
+                        journal.post(&request("x")).expect("posted");
+                        if at % 7 == 0 {
+                            journal.hand_over().expect("written");
+                        }
+                    }
+                    journal.hand_over().expect("written");
+                });
+            }
+        });
+        let text = fs::read_to_string(&path).expect("a file");
+        let numbers: Vec<u64> = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["sequence"].as_u64())
+            .map(|number| number.expect("a number"))
+            .collect();
+        assert_eq!(numbers, (0..4000).collect::<Vec<_>>());
+        fs::remove_file(path).expect("removed");
+    }
+
     /// `/dev/full` answers every write with ENOSPC: a full disk without filling one.
     #[test]
     fn a_full_disk_is_an_error_and_shows() {
         let journal = Journal::open(Path::new("/dev/full")).expect("opens");
         assert!(!journal.is_failing());
-        let error = journal.record(&lifecycle("lost")).expect_err("no space");
+        let error = journal.record(&lifecycle("kept")).expect_err("no space");
         assert!(error.to_string().contains("/dev/full"), "{error}");
         assert!(journal.is_failing());
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_kept_within_bounds_and_written_later() {
+        let path = scratch("later");
+        let journal = Journal::open(&path).expect("a journal");
+        let swap = |file: File| mem::replace(&mut lock(&journal.sink).file, file);
+        let full = OpenOptions::new().append(true).open("/dev/full");
+        let good = swap(full.expect("opens"));
+        let each = "x".repeat(100_000);
+        let (mut kept, mut lost) = (0, 0);
+        for _ in 0..60 {
+            match journal.record(&lifecycle(&each)) {
+                Err(AuditError::Write { .. }) => kept += 1,
+                Err(AuditError::Lost { .. }) => lost += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(lost > 0 && journal.is_failing());
+        swap(good);
+        journal.hand_over().expect("written");
+        assert!(!journal.is_failing());
+        let text = fs::read_to_string(&path).expect("a file");
+        assert_eq!(text.lines().count(), kept);
+        fs::remove_file(path).expect("removed");
     }
 }

@@ -4,13 +4,15 @@
 //! ```text
 //! record    what a line says
 //! journal   writing lines, and saying so when that fails
+//! waiting   lines that are made, to be written together
 //! ```
 
 mod journal;
 mod record;
+mod waiting;
 
 pub use journal::{AuditError, Journal};
 pub use record::{
-    ConnectionRecord, DropRecord, Event, KernelRecord, LifecycleRecord, ListRecord,
+    ConnectionRecord, DecisionId, DropRecord, Event, KernelRecord, LifecycleRecord, ListRecord,
     PrincipalRecord, ReasonRecord, RequestRecord, Verdict,
 };

@@ -3,14 +3,18 @@
 //! Field names are stable. Durations are in microseconds and say so in their names, sizes are in
 //! bytes of content. Tokens, bodies and queries are never recorded.
 
-use serde::Serialize;
+use std::{
+    borrow::Cow,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
-/// Something that happened or was decided. The line's `kind` is the variant in snake case.
+use serde::{Serialize, Serializer};
+
+/// Something that happened or was decided, besides requests. The line's `kind` is the variant in snake case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
-    /// A request, whatever became of it.
-    Request(Box<RequestRecord>),
     /// A connection that ended before it carried a request.
     Connection(ConnectionRecord),
     /// A change of the lists.
@@ -43,20 +47,49 @@ pub struct PrincipalRecord {
     pub subject: String,
 }
 
+/// Names a decision to the client, the upstream (`x-request-id`) and the audit trail: 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecisionId(pub u128);
+
+impl DecisionId {
+    /// Its digits.
+    pub fn digits(self) -> [u8; 32] {
+        let mut digits = [0; 32];
+        for (at, digit) in digits.iter_mut().enumerate() {
+            let nibble = (self.0 >> (124 - 4 * at)) & 0xf;
+            *digit = b"0123456789abcdef"[nibble as usize];
+        }
+        digits
+    }
+}
+
+impl fmt::Display for DecisionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(str::from_utf8(&self.digits()).unwrap_or_default())
+    }
+}
+
+impl Serialize for DecisionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(str::from_utf8(&self.digits()).unwrap_or_default())
+    }
+}
+
 /// One request.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename = "request")]
 pub struct RequestRecord {
-    /// Names the decision to the client and the upstream (`x-request-id`).
-    pub decision_id: String,
+    /// Names the decision.
+    pub decision_id: DecisionId,
     /// Source address and port.
-    pub peer: String,
+    pub peer: SocketAddr,
     /// Who asked, as a trusted hop says; `None` where it was the peer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub client: Option<String>,
+    pub client: Option<IpAddr>,
     /// `HTTP/1.1` or `HTTP/2.0`.
-    pub protocol: String,
+    pub protocol: &'static str,
     /// TLS version, such as `TLSv1_3`.
-    pub tls: String,
+    pub tls: &'static str,
     /// SHA-256 of the certificate that the client showed, where it was asked for one and that was good.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_certificate: Option<String>,
@@ -73,7 +106,7 @@ pub struct RequestRecord {
     /// The decision.
     pub verdict: Verdict,
     /// Why, in one stable word.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// Status sent to the client.
     pub status: u16,
     /// `grpc-status` of a gRPC call, where its service or the proxy said one.
@@ -173,4 +206,17 @@ pub struct LifecycleRecord {
     pub step: String,
     /// What about it.
     pub detail: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_all_its_digits() {
+        for id in [0, 1, 0x0123_4567_89ab_cdef << 60, u128::MAX - 1] {
+            let digits = DecisionId(id).digits();
+            assert_eq!(digits, *format!("{id:032x}").as_bytes());
+        }
+    }
 }

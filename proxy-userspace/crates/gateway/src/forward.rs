@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use audit::DecisionId;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts,
 };
@@ -16,13 +17,18 @@ use crate::{
     answer::Pace,
     client::{Client, FORWARDED_FOR},
     flow::Flow,
-    ledger::DecisionId,
     upstream::{Hold, Sending, UpstreamBody, UpstreamFault, Upstreams},
     websocket::Asked,
 };
 
 /// Name of the decision id's field, to the client and to the upstream.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A decision id as a field's value.
+pub(crate) fn id_field(id: DecisionId) -> HeaderValue {
+    // Digits and letters always are one.
+    HeaderValue::from_bytes(&id.digits()).unwrap_or(HeaderValue::from_static("-"))
+}
 
 const SUBJECT: HeaderName = HeaderName::from_static("x-portcullis-subject");
 const ISSUER: HeaderName = HeaderName::from_static("x-portcullis-issuer");
@@ -248,7 +254,7 @@ fn introduce(
     peer: IpAddr,
 ) {
     headers.reserve(9);
-    headers.insert(REQUEST_ID, id.field());
+    headers.insert(REQUEST_ID, id_field(id));
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
     let mut set = |name: HeaderName, value: String| {
         // A subject with a control character has no place in a field; it is left out.

@@ -2,7 +2,7 @@
 //! middle of a stage.
 
 use std::{
-    fmt, mem,
+    borrow::Cow,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audit::{Event, Journal, PrincipalRecord, RequestRecord, Verdict};
-use http::{HeaderValue, Method, StatusCode, Version, request::Parts};
+use audit::{DecisionId, Journal, PrincipalRecord, RequestRecord, Verdict};
+use http::{Method, StatusCode, Version, request::Parts};
 use policy::{CanonicalRequest, Permit, Principal, Route};
 
 use crate::{
@@ -21,30 +21,6 @@ use crate::{
     pipeline::{Connection, Gateway},
     refusal::Refusal,
 };
-
-/// Names a decision to the client, the upstream and the audit trail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DecisionId(u64, u64);
-
-impl fmt::Display for DecisionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}{:016x}", self.0, self.1)
-    }
-}
-
-impl DecisionId {
-    /// As a field's value.
-    pub(crate) fn field(self) -> HeaderValue {
-        let mut text = [0; 32];
-        let halves = u128::from(self.0) << 64 | u128::from(self.1);
-        for (at, letter) in text.iter_mut().enumerate() {
-            let nibble = (halves >> (124 - 4 * at)) & 0xf;
-            *letter = b"0123456789abcdef"[nibble as usize];
-        }
-        // Digits and letters always are one.
-        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
-    }
-}
 
 /// Hands out decision ids: a random half for the process, a counter for the decision.
 #[derive(Debug)]
@@ -62,7 +38,8 @@ impl DecisionIds {
     }
 
     pub(crate) fn draw(&self) -> DecisionId {
-        DecisionId(self.process, self.next.fetch_add(1, Ordering::Relaxed))
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        DecisionId(u128::from(self.process) << 64 | u128::from(number))
     }
 }
 
@@ -114,11 +91,11 @@ impl Ledger {
             tunnel: None,
             head_only: parts.method == Method::HEAD,
             record: Box::new(RequestRecord {
-                decision_id: id.to_string(),
-                peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string(),
+                decision_id: id,
+                peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
                 client: None,
-                protocol: protocol_name(parts.version).to_owned(),
-                tls: connection.tls.to_owned(),
+                protocol: protocol_name(parts.version),
+                tls: connection.tls,
                 client_certificate: connection.client_certificate.clone(),
                 method: parts.method.to_string(),
                 host: None,
@@ -127,7 +104,7 @@ impl Ledger {
                 principal: None,
                 verdict: Verdict::Deny,
                 // What stands if the client goes away before anything is decided.
-                reason: "client_gone".to_owned(),
+                reason: Cow::Borrowed("client_gone"),
                 status: 0,
                 grpc_status: None,
                 complete: false,
@@ -159,19 +136,19 @@ impl Ledger {
 
     pub(crate) fn permitted(&mut self, _permit: &Permit<'_>) {
         self.record.verdict = Verdict::Permit;
-        "permitted".clone_into(&mut self.record.reason);
+        self.record.reason = Cow::Borrowed("permitted");
         self.decide();
     }
 
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
-        self.record.reason = refusal.reason();
+        self.record.reason = Cow::Owned(refusal.reason());
         let RequestRecord {
             decision_id,
             peer,
             reason,
             ..
         } = self.record.as_ref();
-        tracing::info!(decision_id, peer, reason, "refused");
+        tracing::info!(%decision_id, %peer, %reason, "refused");
         self.decide();
     }
 
@@ -197,14 +174,14 @@ impl Ledger {
 
     /// The upstream fell silent in the middle of its answer.
     pub(crate) fn silent(&mut self) {
-        "upstream_silent".clone_into(&mut self.record.reason);
+        self.record.reason = Cow::Borrowed("upstream_silent");
     }
 
     /// The answer was broken off, by the upstream or because of the request's body.
     pub(crate) fn broken_off(&mut self) {
         self.record.reason = match self.flow.fault() {
-            Some(fault) => fault.to_string(),
-            None => "answer_broken".to_owned(),
+            Some(fault) => Cow::Owned(fault.to_string()),
+            None => Cow::Borrowed("answer_broken"),
         };
     }
 
@@ -220,7 +197,7 @@ impl Ledger {
 
     /// Who asks, where that isn't who is connected.
     pub(crate) fn client(&mut self, address: IpAddr) {
-        self.record.client = Some(address.to_string());
+        self.record.client = Some(address);
     }
 
     /// The status of an answer that has no body to count.
@@ -250,9 +227,9 @@ impl Drop for Ledger {
         let took = self.began.elapsed();
         self.record.total_us = micros(took);
         self.metrics.ended(&self.counts, &self.record, took);
-        let event = Event::Request(mem::take(&mut self.record));
-        if let Err(error) = self.journal.record(&event) {
-            tracing::error!(%error, ?event, "audit record lost");
+        // The worker hands it over before it waits for anything.
+        if let Err(error) = self.journal.post(&self.record) {
+            tracing::error!(%error, record = ?self.record, "audit record not written");
         }
     }
 }
@@ -267,20 +244,5 @@ fn protocol_name(version: Version) -> &'static str {
         Version::HTTP_11 => "HTTP/1.1",
         Version::HTTP_2 => "HTTP/2.0",
         _ => "HTTP/?",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_the_same_in_records_and_in_fields() {
-        for id in [
-            DecisionId(0, 0),
-            DecisionId(0x0123_4567_89ab_cdef, u64::MAX - 1),
-        ] {
-            assert_eq!(id.field().as_bytes(), id.to_string().as_bytes());
-        }
     }
 }

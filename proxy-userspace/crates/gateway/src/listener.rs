@@ -184,8 +184,6 @@ impl Listener {
         loop {
             // The slot comes after the connection: a worker that waits for one would hold a slot otherwise,
             // and another's connection wait for that.
-            // The slot comes after the connection: a worker that waits for one would hold a slot otherwise,
-            // and another's connection wait for that.
             let accepted = async {
                 let accepted = socket.accept().await;
                 (self.slot().await, accepted)

@@ -197,7 +197,7 @@ impl Metrics {
     pub(crate) fn ended(&self, counts: &RouteCounts, record: &RequestRecord, took: Duration) {
         counts.count(record, took);
         if record.reason != "permitted" {
-            let reason = record.reason.clone();
+            let reason = record.reason.to_string();
             self.refusals.get_or_create(&OfReason { reason }).inc();
         }
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use audit::Journal;
+use audit::{DecisionId, Journal};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -22,8 +22,8 @@ use crate::{
     client::Client,
     client_certificates::{ClientCertificateRules, RuleIndex},
     flow::BodyFault,
-    forward::{Answer, Forwarded, REQUEST_ID, forward},
-    ledger::{DecisionId, DecisionIds, Ledger},
+    forward::{Answer, Forwarded, REQUEST_ID, forward, id_field},
+    ledger::{DecisionIds, Ledger},
     metrics::{ByRoute, Metrics},
     refusal::{self, Refusal},
     upstream::{UpstreamFault, Upstreams},
@@ -240,7 +240,7 @@ fn form_of(method: &Method, version: Version, fields: &HeaderMap) -> refusal::As
 }
 
 fn named(mut answer: Response<AnswerBody>, id: DecisionId) -> Response<AnswerBody> {
-    answer.headers_mut().insert(REQUEST_ID, id.field());
+    answer.headers_mut().insert(REQUEST_ID, id_field(id));
     answer
 }
 

@@ -1,13 +1,14 @@
 //! Every way to say no. The client gets a status and the decision id; the reason stays here.
 
+use audit::DecisionId;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use policy::{Denial, NoRoute, RequestFault, WireFault};
 
 use crate::{
-    flow::BodyFault, ledger::DecisionId, pipeline::SourceRefusal, token::TokenFault,
-    upstream::UpstreamFault, websocket::WebSocketFault,
+    flow::BodyFault, pipeline::SourceRefusal, token::TokenFault, upstream::UpstreamFault,
+    websocket::WebSocketFault,
 };
 
 /// Why a request was not served.

@@ -41,8 +41,16 @@ impl Workers {
         let (end, ended) = watch::channel(false);
         let (mut threads, mut orders) = (Vec::new(), Vec::new());
         for worker in 0..count.get() {
+            let journal = Arc::clone(&live.current().journal);
+            // Records of the requests that ended in one go are handed over in one go.
+            let hand_over = move || {
+                if let Err(error) = journal.hand_over() {
+                    tracing::error!(%error, "audit records wait to be written");
+                }
+            };
             let runtime = runtime::Builder::new_current_thread()
                 .enable_all()
+                .on_thread_park(hand_over.clone())
                 .build()?;
             let (order, mut ordered) = mpsc::unbounded_channel::<Arc<Listener>>();
             let (live, drain) = (Arc::clone(live), Arc::clone(drain));
@@ -64,6 +72,7 @@ impl Workers {
                     }
                 });
                 runtime.shutdown_timeout(LAST_WORDS);
+                hand_over();
             };
             let name = format!("worker-{worker}");
             threads.push(thread::Builder::new().name(name).spawn(run)?);
