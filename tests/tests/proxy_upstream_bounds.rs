@@ -268,3 +268,26 @@ fn a_client_that_does_not_read_is_not_written_to_for_ever() -> Rigged<()> {
     assert_eq!(record["complete"], false, "{record}");
     Ok(())
 }
+
+#[test]
+fn an_answer_has_a_hundred_fields_and_no_more() -> Rigged<()> {
+    let upstream = Scripted::start(|seen, stream| {
+        let asks_for_more = |line: &String| line.contains("?more");
+        let more = usize::from(seen.head.first().is_some_and(asks_for_more));
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n")?;
+        for at in 0..99 + more {
+            stream.write_all(format!("X-Field-{at}: 1\r\n").as_bytes())?;
+        }
+        stream.write_all(b"\r\nok")?;
+        Ok(true)
+    })?;
+    let front = in_front_of(&upstream, "")?;
+    let fits = front.curl("/public", &[])?;
+    assert_eq!(fits.status, 200, "{fits:?}");
+    assert_eq!(fits.field("x-field-98"), Some("1"), "{fits:?}");
+    let answer = front.curl("/public?more", &[])?;
+    assert_eq!(answer.status, 502, "{answer:?}");
+    let decision = answer.field("x-request-id");
+    assert_eq!(reason_of(&front, decision)?, "upstream_broken");
+    Ok(())
+}

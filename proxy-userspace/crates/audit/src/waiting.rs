@@ -59,11 +59,15 @@ impl Waiting {
         };
         self.line.clear();
         serde_json::to_writer(&mut self.line, &line)?;
-        let text = str::from_utf8(&self.line).map_err(io::Error::other)?;
         if self.lines.is_empty() {
             self.since = line.time;
         }
-        escape_controls(text, &mut self.lines);
+        if is_plain(&self.line) {
+            self.lines.extend_from_slice(&self.line);
+        } else {
+            let text = str::from_utf8(&self.line).map_err(io::Error::other)?;
+            escape_controls(text, &mut self.lines);
+        }
         self.lines.push(b'\n');
         self.sequence += 1;
         self.last = line.time;
@@ -81,11 +85,17 @@ fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::
     serializer.collect_str(&humantime::format_rfc3339_micros(*time))
 }
 
+/// Whether it is printable ASCII, as nearly all lines are. Looks at every byte, many at a time.
+fn is_plain(line: &[u8]) -> bool {
+    !line
+        .iter()
+        .fold(false, |found, byte| found | (*byte >= 0x7f))
+}
+
 /// JSON allows DEL, the C1 controls and the Unicode line separators as they are; terminals and
 /// line readers act on them, so they are escaped too. They can only stand inside strings.
 fn escape_controls(text: &str, into: &mut Vec<u8>) {
     let mut rest = text;
-    // Nearly all lines are plain ASCII, and go over in one piece.
     while let Some(at) = rest.bytes().position(|byte| byte >= 0x7f) {
         into.extend_from_slice(&rest.as_bytes()[..at]);
         let mut characters = rest[at..].chars();

@@ -8,7 +8,8 @@ use std::{
 
 use audit::DecisionId;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header,
+    request::Parts,
 };
 use hyper::body::Incoming;
 use policy::{Access, Permit};
@@ -17,7 +18,7 @@ use crate::{
     answer::Pace,
     client::{Client, FORWARDED_FOR},
     flow::Flow,
-    upstream::{Hold, Sending, UpstreamBody, UpstreamFault, Upstreams},
+    upstream::{Hold, Sending, Upstream, UpstreamBody, UpstreamFault, Upstreams},
     websocket::Asked,
 };
 
@@ -85,12 +86,24 @@ pub(crate) struct Answer {
     pub(crate) pace: Pace,
 }
 
-/// Sends what was permitted, and nothing else.
-pub(crate) async fn forward(
-    permit: Permit<'_>,
-    upstreams: &Upstreams,
+/// A permitted request as it goes to its upstream.
+pub(crate) struct Outgoing<'a> {
+    upstream: &'a Upstream,
+    /// Goes about as a pointer.
+    request: Box<Request<UpstreamBody>>,
+    flow: Flow,
+    sending: Sending,
+    websocket: Option<Asked>,
+    /// The client's version.
+    version: Version,
+}
+
+/// Makes of what was permitted what is sent, and nothing else.
+pub(crate) fn outgoing<'a>(
+    permit: &Permit<'_>,
+    upstreams: &'a Upstreams,
     forwarded: Forwarded,
-) -> Result<Answer, UpstreamFault> {
+) -> Result<Outgoing<'a>, UpstreamFault> {
     let Forwarded {
         id,
         client,
@@ -109,7 +122,7 @@ pub(crate) async fn forward(
         &mut headers,
         matches!(permit.route().access, Access::Token { .. }),
     );
-    introduce(&mut headers, &permit, id, &client, peer.ip());
+    introduce(&mut headers, permit, id, &client, peer.ip());
     if takes_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -125,7 +138,7 @@ pub(crate) async fn forward(
             UpstreamBody::empty(flow.clone())
         }
     };
-    let mut request = Request::new(body);
+    let mut request = Box::new(Request::new(body));
     // The canonical path has been through a stricter parser than this one.
     *request.uri_mut() = permit
         .request()
@@ -142,6 +155,26 @@ pub(crate) async fn forward(
         // Of a hop's request, the port is the hop's.
         client: (client.address, peer.port()).into(),
     };
+    Ok(Outgoing {
+        upstream,
+        request,
+        flow,
+        sending,
+        websocket,
+        version: parts.version,
+    })
+}
+
+/// Sends it, and waits for the head of the answer.
+pub(crate) async fn forward(outgoing: Outgoing<'_>) -> Result<Answer, UpstreamFault> {
+    let Outgoing {
+        upstream,
+        request,
+        flow,
+        sending,
+        websocket,
+        version,
+    } = outgoing;
     let (mut response, mut hold) = upstream.send(request, &flow, sending).await?;
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if switches {
@@ -155,7 +188,7 @@ pub(crate) async fn forward(
     if let Some(asked) = websocket.filter(|_| switches) {
         asked.tell_upgrade(&mut response);
     }
-    *response.version_mut() = parts.version;
+    *response.version_mut() = version;
     let bounds = upstream.bounds();
     let until = bounds.total_timeout.map(|total| flow.began() + total);
     Ok(Answer {
@@ -264,13 +297,16 @@ fn introduce(
     };
     let host = permit.request().host().as_str();
     let peer = peer.to_canonical();
-    let mut chain = client.address.to_string();
-    let mut forwarded = node(client.address, "for");
+    let mut chain = String::with_capacity(48);
+    let _ = write!(chain, "{}", client.address);
+    let mut forwarded = String::with_capacity(80 + host.len());
+    write_node(&mut forwarded, client.address);
     let _ = write!(forwarded, ";host=\"{host}\";proto=https");
     let last = (client.address != peer).then_some(peer);
     for hop in client.hops.iter().copied().chain(last) {
         let _ = write!(chain, ", {hop}");
-        let _ = write!(forwarded, ", {}", node(hop, "for"));
+        forwarded.push_str(", ");
+        write_node(&mut forwarded, hop);
     }
     set(header::HOST, host.to_owned());
     set(FORWARDED_FOR, chain);
@@ -285,11 +321,11 @@ fn introduce(
 }
 
 /// A node of `Forwarded` (RFC 7239, 6): an IPv6 address stands in brackets and quotes.
-fn node(address: IpAddr, parameter: &str) -> String {
-    match address {
-        IpAddr::V4(v4) => format!("{parameter}={v4}"),
-        IpAddr::V6(v6) => format!("{parameter}=\"[{v6}]\""),
-    }
+fn write_node(field: &mut String, address: IpAddr) {
+    let _ = match address {
+        IpAddr::V4(v4) => write!(field, "for={v4}"),
+        IpAddr::V6(v6) => write!(field, "for=\"[{v6}]\""),
+    };
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! proxied       whose connection a load balancer passes on
 //! paced         what a client has to read
 //! keepalive     peers that are gone without a word
+//! sole          what is written in one part
 //! greet         the TLS handshake
 //! sources       how many connections each source has
 //! wire          HTTP/1.1 judged before it is read
@@ -61,6 +62,7 @@ mod paced;
 mod pipeline;
 mod proxied;
 mod refusal;
+mod sole;
 mod sources;
 mod stamp;
 mod tls;

@@ -12,6 +12,8 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
+use crate::sole::poll_write_parts;
+
 /// What a client that is waited for has to take within the patience there is: at 30 s, some 550 bytes a
 /// second. The kernel's own buffers come on top.
 const LEAST: usize = 16 * 1024;
@@ -88,7 +90,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.inner).poll_write_vectored(context, parts);
+        let polled = poll_write_parts(&mut self.inner, context, parts);
         self.note(polled, context)
     }
 

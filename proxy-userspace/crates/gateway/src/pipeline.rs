@@ -22,7 +22,7 @@ use crate::{
     client::Client,
     client_certificates::{ClientCertificateRules, RuleIndex},
     flow::BodyFault,
-    forward::{Answer, Forwarded, REQUEST_ID, forward, id_field},
+    forward::{Answer, Forwarded, REQUEST_ID, forward, id_field, outgoing},
     ledger::{DecisionIds, Ledger},
     metrics::{ByRoute, Metrics},
     refusal::{self, Refusal},
@@ -368,6 +368,6 @@ async fn serve(
         websocket,
         client_timeout: connection.body_timeout,
     };
-    let answer = forward(permit, &gateway.upstreams, forwarded).await?;
+    let answer = forward(outgoing(&permit, &gateway.upstreams, forwarded)?).await?;
     Ok((answer, is_websocket))
 }

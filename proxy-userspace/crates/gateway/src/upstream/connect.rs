@@ -15,13 +15,10 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{body::UpstreamBody, fault::ConnectFault};
-use crate::{keepalive::keep_alive, proxied::header_for};
+use crate::{keepalive::keep_alive, proxied::header_for, sole::Sole};
 
 /// Largest head of an answer.
 const LARGEST_HEAD: usize = 64 * 1024;
-
-/// Most fields of an answer's head; hyper's own bound of 100 is less than some services send.
-const MOST_FIELDS: usize = 256;
 
 /// What an upstream may send of one HTTP/2 answer, and of all on one connection, before its client has
 /// read it. The library's 64 KiB would hold large answers to one round trip each.
@@ -163,12 +160,12 @@ impl Connector {
         }
         let Some(tls) = &self.tls else {
             let http2 = self.protocol == Protocol::Http2 && !only_http1;
-            return speak(tcp, http2, slot).await;
+            return speak(Sole(tcp), http2, slot).await;
         };
         let connector = if only_http1 { &tls.http1 } else { &tls.any };
         let name = tls.server_name.as_ref().unwrap_or(host).clone();
         let stream = connector
-            .connect(name, tcp)
+            .connect(name, Sole(tcp))
             .await
             .map_err(ConnectFault::Tls)?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -202,8 +199,9 @@ where
         drive(connection, slot);
         return Ok(Sender::Http2(sender));
     }
+    // Of fields, hyper takes 100, as Envoy and HAProxy do; for any other bound it allocates and fills 16 KiB
+    // an answer.
     let (sender, connection) = http1::Builder::new()
-        .max_headers(MOST_FIELDS)
         .max_buf_size(LARGEST_HEAD)
         .handshake(stream)
         .await

@@ -53,7 +53,7 @@ impl Upstream {
     /// was sent is never sent again.
     pub(crate) async fn send(
         &self,
-        request: Request<UpstreamBody>,
+        request: Box<Request<UpstreamBody>>,
         flow: &Flow,
         sending: Sending,
     ) -> Result<(Response<Incoming>, Hold), UpstreamFault> {
@@ -73,7 +73,7 @@ impl Upstream {
 
     async fn send_untimed(
         &self,
-        mut request: Request<UpstreamBody>,
+        mut request: Box<Request<UpstreamBody>>,
         flow: &Flow,
         sending: Sending,
     ) -> Result<(Response<Incoming>, Hold), UpstreamFault> {
@@ -120,7 +120,7 @@ impl Upstream {
                             return Err(fault);
                         }
                         Outcome::Unsent(back, fault) => {
-                            request = *back;
+                            request = back;
                             (fault, kept)
                         }
                     }
@@ -185,7 +185,7 @@ impl Upstream {
     async fn exchange(
         &self,
         taken: &mut Taken,
-        mut request: Request<UpstreamBody>,
+        mut request: Box<Request<UpstreamBody>>,
         flow: &Flow,
         client_timeout: Duration,
     ) -> Outcome {
@@ -193,12 +193,12 @@ impl Upstream {
         let answered = match taken {
             Taken::Http1(sender) => {
                 as_http1(&mut request);
-                let sending = sender.try_send_request(request);
+                let sending = sender.try_send_request(*request);
                 self.in_time(sending, sent, flow, client_timeout).await
             }
             Taken::Http2(sender, _) => {
                 as_http2(&mut request, self.spec.tls.is_some());
-                let sending = sender.try_send_request(request);
+                let sending = sender.try_send_request(*request);
                 self.in_time(sending, sent, flow, client_timeout).await
             }
         };
