@@ -1,7 +1,10 @@
 //! Requests over HTTP/2 with many streams of one connection at a time (RFC 9113): as little of a
 //! client as can be, so that the load's core is the upstream's, too.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    mem,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use portcullis_tests::run::{RigError, Rigged};
 
@@ -47,6 +50,8 @@ pub(crate) struct Streams<'b> {
     /// Octets of bodies that the proxy doesn't know we have read.
     read: u32,
     out: Vec<u8>,
+    /// What has come of the next frame.
+    buffer: Vec<u8>,
 }
 
 impl<'b> Streams<'b> {
@@ -73,6 +78,7 @@ impl<'b> Streams<'b> {
             done: 0,
             read: 0,
             out,
+            buffer: Vec::new(),
         }
     }
 
@@ -84,21 +90,38 @@ impl<'b> Streams<'b> {
             while self.open < STREAMS && !stop.load(Ordering::Relaxed) {
                 self.push_request();
             }
-            if !self.out.is_empty() {
-                self.connection.send(&self.out)?;
-                self.out.clear();
-            }
             if self.open == 0 {
                 return Ok(self.done);
             }
-            self.connection.receive(&mut buffer)?;
-            let mut taken = 0;
-            while let Some((frame, length)) = Frame::first_of(&buffer[taken..]) {
-                self.take(&frame)?;
-                taken += length;
-            }
-            buffer.drain(..taken);
+            self.go_on(&mut buffer)?;
         }
+    }
+
+    /// Makes one request and waits for its answer.
+    pub(crate) fn ask(&mut self) -> Rigged<()> {
+        self.push_request();
+        let mut buffer = mem::take(&mut self.buffer);
+        while self.open > 0 {
+            self.go_on(&mut buffer)?;
+        }
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// Sends what is to be sent, and takes what comes.
+    fn go_on(&mut self, buffer: &mut Vec<u8>) -> Rigged<()> {
+        if !self.out.is_empty() {
+            self.connection.send(&self.out)?;
+            self.out.clear();
+        }
+        self.connection.receive(buffer)?;
+        let mut taken = 0;
+        while let Some((frame, length)) = Frame::first_of(&buffer[taken..]) {
+            self.take(&frame)?;
+            taken += length;
+        }
+        buffer.drain(..taken);
+        Ok(())
     }
 
     fn push_request(&mut self) {

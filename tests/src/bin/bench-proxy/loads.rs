@@ -60,27 +60,50 @@ pub(crate) fn h2(subject: &Subject, stage: &Stage, scale: Scale) -> Rigged<Load>
     })
 }
 
-/// HTTP/1.1 at a fixed rate over 64 connections. Microseconds from when each request was due to the
-/// last byte of its answer, so that one that is late makes those behind it late too.
-pub(crate) fn paced(subject: &Subject, stage: &Stage, scale: Scale) -> Rigged<(Load, Vec<f64>)> {
+/// HTTP/1.1 at a fixed rate over 64 connections.
+pub(crate) fn paced_h1(subject: &Subject, stage: &Stage, scale: Scale) -> Rigged<(Load, Vec<f64>)> {
     let requests: Vec<_> = stage
         .tokens
         .good
         .iter()
         .map(|t| request("/orders", t))
         .collect();
-    let apart = Duration::from_secs(1) / RATE;
-    let each_waits = apart * PACED_CONNECTIONS as u32;
     let clients = connections(subject, stage, Http::One, PACED_CONNECTIONS)
-        .map(|connection| {
-            let mut asking = Asking::over(connection?);
-            asking.ask(&requests[0], SMALL)?;
-            Ok(asking)
-        })
+        .map(|connection| Ok(Asking::over(connection?)))
         .collect::<Rigged<Vec<_>>>()?;
+    paced(subject, scale.paced, clients, |client, turn| {
+        client.ask(&requests[turn % requests.len()], SMALL)
+    })
+}
+
+/// HTTP/2 at a fixed rate over 64 connections, one stream at a time on each.
+pub(crate) fn paced_h2(subject: &Subject, stage: &Stage, scale: Scale) -> Rigged<(Load, Vec<f64>)> {
+    let blocks = Blocks::new("/orders", &stage.tokens.good);
+    let apart = stage.tokens.good.len() / PACED_CONNECTIONS;
+    let clients = connections(subject, stage, Http::Two, PACED_CONNECTIONS)
+        .enumerate()
+        .map(|(index, connection)| Ok(Streams::over(connection?, &blocks, index * apart)))
+        .collect::<Rigged<Vec<_>>>()?;
+    paced(subject, scale.paced, clients, |client, _| client.ask())
+}
+
+/// Requests at a fixed rate over these, in turn. Microseconds from when each request was due to the
+/// last byte of its answer, so that one that is late makes those behind it late too.
+fn paced<C: Send>(
+    subject: &Subject,
+    length: Duration,
+    mut clients: Vec<C>,
+    ask: impl Fn(&mut C, usize) -> Rigged<()> + Send + Sync,
+) -> Rigged<(Load, Vec<f64>)> {
+    let count = clients.len();
+    let apart = Duration::from_secs(1) / RATE;
+    let each_waits = apart * count as u32;
+    for client in &mut clients {
+        ask(client, 0)?;
+    }
     let clock = Clock::start(&subject.serving)?;
     let begin = Instant::now() + Duration::from_millis(20);
-    let end = begin + scale.paced;
+    let end = begin + length;
     let took: Vec<f64> = thread::scope(|scope| {
         let numbered: Vec<_> = clients.into_iter().enumerate().collect();
         let asking = each(scope, numbered, |(index, mut client)| {
@@ -89,13 +112,12 @@ pub(crate) fn paced(subject: &Subject, stage: &Stage, scale: Scale) -> Rigged<(L
                 .map_err(|error| RigError(format!("timer slack: {error}")))?;
             let mut took = Vec::new();
             let mut due = begin + apart * index as u32;
-            let turns = requests.iter().cycle().skip(index);
-            for request in turns.step_by(PACED_CONNECTIONS) {
+            for turn in (index..).step_by(count) {
                 if due >= end {
                     break;
                 }
                 thread::sleep(due.saturating_duration_since(Instant::now()));
-                client.ask(request, SMALL)?;
+                ask(&mut client, turn)?;
                 took.push(due.elapsed().as_secs_f64() * 1e6);
                 due += each_waits;
             }
@@ -104,7 +126,7 @@ pub(crate) fn paced(subject: &Subject, stage: &Stage, scale: Scale) -> Rigged<(L
         Ok::<_, RigError>(joined(asking)?.concat())
     })?;
     let done = took.len() as u64;
-    let all = done + PACED_CONNECTIONS as u64;
+    let all = done + count as u64;
     let load = Load {
         spent: clock.stop(done)?,
         requests: all..=all,

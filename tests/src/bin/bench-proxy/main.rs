@@ -42,10 +42,7 @@ mod wrk;
 
 use std::{ops::RangeInclusive, process::ExitCode, time::Duration};
 
-use portcullis_tests::{
-    figures::quantile,
-    run::{RigError, Rigged},
-};
+use portcullis_tests::run::{RigError, Rigged};
 
 use crate::{
     report::Measured,
@@ -112,17 +109,19 @@ enum LoadKind {
     Wrk,
     H2,
     H2load,
-    Paced,
+    PacedH1,
+    PacedH2,
     Handshakes,
     Large,
 }
 
 impl LoadKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Wrk,
         Self::H2,
         Self::H2load,
-        Self::Paced,
+        Self::PacedH1,
+        Self::PacedH2,
         Self::Handshakes,
         Self::Large,
     ];
@@ -213,10 +212,14 @@ fn round(
                 LoadKind::Wrk => wrk.load(subject, stage, scale),
                 LoadKind::H2 => loads::h2(subject, stage, scale),
                 LoadKind::H2load => h2load::load(subject, stage, scale),
-                LoadKind::Paced => {
-                    let (load, took) = loads::paced(subject, stage, scale)?;
-                    measured.p50_us.push(quantile(&took, 0.5));
-                    measured.p99_us.push(quantile(&took, 0.99));
+                LoadKind::PacedH1 => {
+                    let (load, took) = loads::paced_h1(subject, stage, scale)?;
+                    measured.late_h1.push(&took);
+                    Ok(load)
+                }
+                LoadKind::PacedH2 => {
+                    let (load, took) = loads::paced_h2(subject, stage, scale)?;
+                    measured.late_h2.push(&took);
                     Ok(load)
                 }
                 LoadKind::Handshakes => loads::handshakes(subject, stage, scale),

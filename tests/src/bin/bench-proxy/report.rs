@@ -1,10 +1,10 @@
 //! The figures of all rounds: medians, and ratios within a round.
 
-use portcullis_tests::figures::{Figure, Required, median};
+use portcullis_tests::figures::{Figure, Required, median, quantile};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    LoadKind::{self, H2, H2load, Handshakes, Large, Paced, Wrk},
+    LoadKind::{self, H2, H2load, Handshakes, Large, PacedH1, PacedH2, Wrk},
     idle::Sockets,
     loads::RATE,
     spent::Spent,
@@ -19,9 +19,32 @@ pub(crate) struct Measured {
     pub(crate) rss_mib: f64,
     /// Of each load, by [`LoadKind`].
     pub(crate) spent: [Vec<Spent>; LoadKind::ALL.len()],
-    pub(crate) p50_us: Vec<f64>,
-    pub(crate) p99_us: Vec<f64>,
+    /// At a fixed rate.
+    pub(crate) late_h1: Lateness,
+    pub(crate) late_h2: Lateness,
     pub(crate) sockets: Option<Sockets>,
+}
+
+/// How late answers were, in microseconds, of each round.
+#[derive(Default)]
+pub(crate) struct Lateness {
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+}
+
+impl Lateness {
+    pub(crate) fn push(&mut self, took: &[f64]) {
+        self.p50.push(quantile(took, 0.5));
+        self.p99.push(quantile(took, 0.99));
+    }
+
+    fn p50(&self) -> f64 {
+        median(&self.p50)
+    }
+
+    fn p99(&self) -> f64 {
+        median(&self.p99)
+    }
 }
 
 impl Measured {
@@ -30,8 +53,8 @@ impl Measured {
         Self {
             rss_mib,
             spent: Default::default(),
-            p50_us: Vec::new(),
-            p99_us: Vec::new(),
+            late_h1: Lateness::default(),
+            late_h2: Lateness::default(),
             sockets: None,
         }
     }
@@ -42,9 +65,9 @@ impl Measured {
             let last = self.spent[kind as usize].last();
             last.map_or(0.0, |spent| spent.us_each())
         });
-        let [h1, h2, h2load, paced, handshake, large] = us;
+        let [h1, h2, h2load, paced_h1, paced_h2, handshake, large] = us;
         format!(
-            "h1 {h1:.1} us, h2 {h2:.1} us, h2load {h2load:.1} us, paced {paced:.1} us, \
+            "h1 {h1:.1} us, h2 {h2:.1} us, h2load {h2load:.1} us, paced {paced_h1:.1} and {paced_h2:.1} us, \
              handshake {handshake:.0} us, MiB {large:.0} us"
         )
     }
@@ -111,16 +134,25 @@ macro_rules! row {
     };
 }
 
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 21] = [
     row!("us a request, HTTP/1.1", "cpu_us_h1", |m| m.us(Wrk)),
     row!("us a request, HTTP/2", "cpu_us_h2", |m| m.us(H2)),
     row!("the same, h2load, one token", "cpu_us_h2load", |m| m
         .us(H2load)),
-    row!("us a request, fixed rate", "cpu_us_paced", |m| m.us(Paced)),
+    row!("us, fixed rate, HTTP/1.1", "cpu_us_paced_h1", |m| m
+        .us(PacedH1)),
+    row!("us, fixed rate, HTTP/2", "cpu_us_paced_h2", |m| m
+        .us(PacedH2)),
     row!("us a handshake", "cpu_us_handshake", |m| m.us(Handshakes)),
     row!("us a body of 1 MiB", "cpu_us_mib", |m| m.us(Large)),
-    row!("p50 at a fixed rate, us", "p50_us", |m| median(&m.p50_us)),
-    row!("p99 at a fixed rate, us", "p99_us", |m| median(&m.p99_us)),
+    row!("p50, fixed rate, HTTP/1.1", "p50_us_h1", |m| m
+        .late_h1
+        .p50()),
+    row!("p99, fixed rate, HTTP/1.1", "p99_us_h1", |m| m
+        .late_h1
+        .p99()),
+    row!("p50, fixed rate, HTTP/2", "p50_us_h2", |m| m.late_h2.p50()),
+    row!("p99, fixed rate, HTTP/2", "p99_us_h2", |m| m.late_h2.p99()),
     row!("requests/s, HTTP/1.1", "per_second_h1", |m| m.rate(Wrk)),
     row!("requests/s, HTTP/2", "per_second_h2", |m| m.rate(H2)),
     row!("handshakes/s", "per_second_handshake", |m| m
