@@ -21,6 +21,7 @@
 //!   refusal       every way to say no, and its status
 //!   flow, answer  the bodies, up and down; lateness, of either
 //!   ledger        one audit record a request, however it ends
+//! carry         bytes in both directions, of a WebSocket
 //! metrics       what is counted of all that
 //! observe       a listener for those who watch
 //! keys          JWKS by file or URL, kept current
@@ -41,6 +42,7 @@ mod acme;
 mod address;
 mod answer;
 mod authenticate;
+mod carry;
 mod certificates;
 mod client;
 mod client_certificates;

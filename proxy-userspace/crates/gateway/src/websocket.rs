@@ -1,16 +1,7 @@
 //! A WebSocket (RFC 6455): asked for in a request like any other, judged like any other, and then bytes in
 //! both directions that nobody looks at.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll, ready},
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -24,14 +15,10 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use policy::Route;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
-    time,
-};
 
 use crate::{
-    flow::Flow,
-    ledger::{ByteCount, Ledger},
+    carry::{Ended, carry},
+    ledger::Ledger,
     upstream::Hold,
 };
 
@@ -229,96 +216,13 @@ impl Tunnel {
         } = self;
         // A client that is gone by now has an incomplete record.
         let Ok(client) = client.await else { return };
-        let heard = Heard::now();
-        let mut client = Tallied {
-            inner: TokioIo::new(client),
-            read: ledger.flow().clone(),
-            written: ledger.tunnels(),
-            heard: heard.clone(),
+        let (read, written) = (ledger.flow().clone(), ledger.tunnels());
+        let up = |bytes| {
+            read.add(bytes);
         };
+        let down = |bytes| written.add(bytes);
         let mut upstream = TokioIo::new(upstream);
-        tokio::select! {
-            carried = copy_bidirectional(&mut client, &mut upstream) => {
-                ledger.carried(carried.is_ok());
-            }
-            () = heard.silence_of(idle) => ledger.carried(false),
-        }
-    }
-}
-
-/// When either end said something last.
-#[derive(Clone)]
-struct Heard {
-    began: Instant,
-    /// Milliseconds after that.
-    last: Arc<AtomicU64>,
-}
-
-impl Heard {
-    fn now() -> Self {
-        Self {
-            began: Instant::now(),
-            last: Arc::default(),
-        }
-    }
-
-    fn something(&self) {
-        let now = self.began.elapsed().as_millis() as u64;
-        self.last.store(now, Ordering::Relaxed);
-    }
-
-    /// Returns when nothing was heard for so long.
-    async fn silence_of(&self, idle: Duration) {
-        loop {
-            let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
-            let end = self.began + last + idle;
-            if end <= Instant::now() {
-                return;
-            }
-            time::sleep_until(end.into()).await;
-        }
-    }
-}
-
-/// Counts what is read and written.
-struct Tallied<S> {
-    inner: S,
-    read: Flow,
-    written: ByteCount,
-    heard: Heard,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Tallied<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
-        self.read.add(buffer.filled().len() - before);
-        self.heard.something();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Tallied<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
-        self.written.add(written);
-        self.heard.something();
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+        let ended = carry(TokioIo::new(client), &mut upstream, up, down, idle).await;
+        ledger.carried(ended == Ended::Whole);
     }
 }
