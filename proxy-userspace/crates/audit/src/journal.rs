@@ -15,7 +15,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    record::{Event, RequestRecord},
+    record::{Ended, Event},
     waiting::{TOGETHER, Waiting},
 };
 
@@ -120,13 +120,13 @@ impl Journal {
         self.hand_over()
     }
 
-    /// Appends the record of a request, which may be handed over together with those that follow, within 64 KiB or 1 ms.
+    /// Appends the record of a request or a tunnel, which may be handed over together with those that follow, within 64 KiB or 1 ms.
     /// Whoever calls this calls [`Self::hand_over`] before he waits for anything.
     ///
     /// # Errors
     /// As [`Self::record`].
-    pub fn post(&self, request: &RequestRecord) -> Result<(), AuditError> {
-        if self.append(request)? {
+    pub fn post(&self, record: &impl Ended) -> Result<(), AuditError> {
+        if self.append(record)? {
             self.hand_over()?;
         }
         Ok(())
@@ -244,7 +244,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::record::{DecisionId, LifecycleRecord, Verdict};
+    use crate::record::{DecisionId, LifecycleRecord, RequestRecord, Verdict};
 
     fn request(path: &str) -> RequestRecord {
         RequestRecord {

@@ -13,6 +13,6 @@ mod waiting;
 
 pub use journal::{AuditError, Journal};
 pub use record::{
-    ConnectionRecord, DecisionId, DropRecord, Event, KernelRecord, LifecycleRecord, ListRecord,
-    PrincipalRecord, ReasonRecord, RequestRecord, Verdict,
+    ConnectionRecord, DecisionId, DropRecord, Ended, Event, KernelRecord, LifecycleRecord,
+    ListRecord, PrincipalRecord, ReasonRecord, RequestRecord, TunnelRecord, Verdict,
 };

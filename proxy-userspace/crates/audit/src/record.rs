@@ -126,6 +126,60 @@ pub struct RequestRecord {
     pub total_us: u64,
 }
 
+/// One connection that carries bytes and no requests, or was to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename = "tunnel")]
+pub struct TunnelRecord {
+    /// Names the decision.
+    pub decision_id: DecisionId,
+    /// Source address and port.
+    pub peer: SocketAddr,
+    /// Where it was accepted.
+    pub listener: SocketAddr,
+    /// `tls` where TLS ends here, `passthrough` where it goes through.
+    pub carried: &'static str,
+    /// TLS version, such as `TLSv1_3`, where TLS ends here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<&'static str>,
+    /// SHA-256 of the certificate that the client showed, where it was asked for one and that was good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<String>,
+    /// The name that the client asked for, in canonical form.
+    pub server_name: Option<String>,
+    /// Name of the route.
+    pub route: Option<String>,
+    /// Name of the upstream.
+    pub upstream: Option<String>,
+    /// Where the upstream was connected to.
+    pub endpoint: Option<SocketAddr>,
+    /// The decision.
+    pub verdict: Verdict,
+    /// Why, in one stable word.
+    pub reason: Cow<'static, str>,
+    /// What a library or the system said about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// How what was carried ended, in one stable word; `None` when nothing was.
+    pub ended: Option<Cow<'static, str>>,
+    /// Bytes that came from the client.
+    pub client_bytes: u64,
+    /// Bytes that went to the client.
+    pub upstream_bytes: u64,
+    /// From the accepted connection to the decision, with the handshake or the `ClientHello`.
+    pub decision_us: u64,
+    /// From the decision to the upstream's connection; `None` when there was none.
+    pub upstream_us: Option<u64>,
+    /// From the accepted connection to its end.
+    pub total_us: u64,
+}
+
+/// What is recorded when it has ended, and may be written together with others that end in one go.
+pub trait Ended: Serialize {}
+
+impl Ended for RequestRecord {}
+
+impl Ended for TunnelRecord {}
+
 /// A connection that carried no request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConnectionRecord {

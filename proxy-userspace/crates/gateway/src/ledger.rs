@@ -228,7 +228,7 @@ impl Drop for Ledger {
         self.record.total_us = micros(took);
         self.metrics.ended(&self.counts, &self.record, took);
         // The worker hands it over before it waits for anything.
-        if let Err(error) = self.journal.post(&self.record) {
+        if let Err(error) = self.journal.post(self.record.as_ref()) {
             tracing::error!(%error, record = ?self.record, "audit record not written");
         }
     }

@@ -9,6 +9,7 @@
 //! pattern      which hosts and paths a route answers for
 //! route        which route a request is for; without one it is denied
 //! authorise    who may; the only place that makes a Permit
+//! tcp          the same for connections that carry no requests: routes by server name, who may
 //! ```
 
 mod authorise;
@@ -19,6 +20,7 @@ mod pattern;
 mod reading;
 mod request;
 mod route;
+mod tcp;
 mod wire;
 
 pub use authorise::{Denial, Permit, Principal};
@@ -29,4 +31,8 @@ pub use pattern::{HostPattern, PathPattern};
 pub use reading::{Relaxation, Relaxations};
 pub use request::{CanonicalRequest, RequestFault};
 pub use route::{Access, NoRoute, Route, RouteConflict, RouteMatch, RouteTable};
+pub use tcp::{
+    NamePattern, TcpAccess, TcpDenial, TcpMatch, TcpPermit, TcpRoute, TcpRouteConflict,
+    TcpRouteTable,
+};
 pub use wire::{Follower, WireBounds, WireFault};
