@@ -30,11 +30,17 @@ pub enum Balance {
 }
 
 impl Balance {
+    /// What keeps a source's connections with their endpoint, where something does.
+    pub(crate) fn key_of_source(&self, source: IpAddr) -> Option<u64> {
+        let hashed = || fnv(source.to_canonical().to_string().as_bytes());
+        (*self == Self::HashSource).then(hashed)
+    }
+
     /// What keeps a request with its endpoint, where something does.
     pub(crate) fn key_of<B>(&self, request: &Request<B>, source: IpAddr) -> Option<u64> {
         match self {
             Self::LeastLoaded | Self::RoundRobin => None,
-            Self::HashSource => Some(fnv(source.to_canonical().to_string().as_bytes())),
+            Self::HashSource => self.key_of_source(source),
             Self::HashHeader(name) => request
                 .headers()
                 .get(name)

@@ -1,18 +1,26 @@
-//! One connection to an endpoint: TCP, TLS where the upstream has it, HTTP/1.1 or HTTP/2.
+//! One connection to an endpoint: TCP, TLS where the upstream has it, and HTTP/1.1 or HTTP/2 where it is for
+//! requests.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll},
+    time::Duration,
+};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
     sync::OwnedSemaphorePermit,
     time,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{body::UpstreamBody, fault::ConnectFault};
 use crate::{keepalive::keep_alive, proxied::header_for, sole::Sole};
@@ -146,7 +154,25 @@ impl Connector {
         purpose: Purpose,
         slot: Option<OwnedSemaphorePermit>,
     ) -> Result<Sender, ConnectFault> {
-        let only_http1 = purpose.only_http1;
+        let asks_http2 = self.protocol == Protocol::Http2 && !purpose.only_http1;
+        match self.reach_untimed(address, host, purpose).await? {
+            Reached::Plain(tcp) => speak(tcp, asks_http2, slot).await,
+            Reached::Tls(stream) => {
+                let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                if asks_http2 && !http2 {
+                    return Err(ConnectFault::NotHttp2);
+                }
+                speak(*stream, http2, slot).await
+            }
+        }
+    }
+
+    async fn reach_untimed(
+        &self,
+        address: SocketAddr,
+        host: &ServerName<'static>,
+        purpose: Purpose,
+    ) -> Result<Reached, ConnectFault> {
         let mut tcp = TcpStream::connect(address)
             .await
             .map_err(ConnectFault::Tcp)?;
@@ -159,20 +185,69 @@ impl Connector {
             tcp.write_all(&header).await.map_err(ConnectFault::Tcp)?;
         }
         let Some(tls) = &self.tls else {
-            let http2 = self.protocol == Protocol::Http2 && !only_http1;
-            return speak(Sole(tcp), http2, slot).await;
+            return Ok(Reached::Plain(Sole(tcp)));
         };
-        let connector = if only_http1 { &tls.http1 } else { &tls.any };
+        let connector = if purpose.only_http1 {
+            &tls.http1
+        } else {
+            &tls.any
+        };
         let name = tls.server_name.as_ref().unwrap_or(host).clone();
         let stream = connector
             .connect(name, Sole(tcp))
             .await
             .map_err(ConnectFault::Tls)?;
-        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        if self.protocol == Protocol::Http2 && !only_http1 && !http2 {
-            return Err(ConnectFault::NotHttp2);
+        Ok(Reached::Tls(Box::new(stream)))
+    }
+}
+
+/// A connection on which nothing was said yet, but whose it is.
+#[derive(Debug)]
+pub(crate) enum Reached {
+    Plain(Sole<TcpStream>),
+    Tls(Box<TlsStream<Sole<TcpStream>>>),
+}
+
+impl AsyncRead for Reached {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
-        speak(stream, http2, slot).await
+    }
+}
+
+impl AsyncWrite for Reached {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(
+        self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
     }
 }
 

@@ -136,7 +136,7 @@ impl Upstream {
                 return Err(fault);
             }
             self.note_failure(&endpoint);
-            if tried.len() >= self.spec.bounds.retries || !self.budget.spend() {
+            if !self.may_try_again(&tried) {
                 return Err(fault);
             }
             tried.push(endpoint);
@@ -161,7 +161,12 @@ impl Upstream {
         }
     }
 
-    async fn choose(
+    /// Whether another endpoint may be tried after these and the one that has just failed.
+    pub(super) fn may_try_again(&self, tried: &[Arc<Endpoint>]) -> bool {
+        tried.len() < self.spec.bounds.retries && self.budget.spend()
+    }
+
+    pub(super) async fn choose(
         &self,
         key: Option<u64>,
         tried: &[Arc<Endpoint>],
@@ -253,7 +258,7 @@ impl Upstream {
         }
     }
 
-    fn note_failure(&self, endpoint: &Arc<Endpoint>) {
+    pub(super) fn note_failure(&self, endpoint: &Arc<Endpoint>) {
         let endpoints = self.endpoints.load();
         // Half of them serve, whatever they do: setting all aside would help nobody.
         let may_go = || {
