@@ -52,7 +52,7 @@ struct Serving {
     /// As it is configured: with port 0, the kernel has chosen another one.
     configured: SocketAddr,
     listener: Arc<Listener>,
-    certificates: Arc<Certificates>,
+    certificates: Option<Arc<Certificates>>,
     _kept: Vec<Task>,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Service {
     workers: Workers,
     count: NonZeroUsize,
     fixed: BTreeMap<String, toml::Value>,
-    routes: Vec<policy::Route>,
+    routes: Routes,
     needed: Vec<Needed>,
     listeners: Vec<Serving>,
     upstreams: BTreeMap<String, (Arc<Upstream>, Task)>,
@@ -99,10 +99,11 @@ impl Service {
                 keep_upstream(upstream, &journal)
             })
             .collect();
-        let routes = config.routes.routes().to_vec();
+        let routes = Routes::of(&config.routes, &config.tcp_routes);
         let metrics = Arc::new(Metrics::default());
         let shared = (&lists, &journal, &metrics);
-        let gateway = compose(config.routes, &issuers, &upstreams, shared)?;
+        let tables = (config.routes, config.tcp_routes);
+        let gateway = compose(tables, &issuers, &upstreams, shared)?;
         let live = Arc::new(Live::new(gateway));
         let workers =
             Workers::start(config.workers, &live, stop).map_err(|source| ServiceError::System {
@@ -137,7 +138,7 @@ impl Service {
             self.listeners.push(Serving {
                 configured: config.address,
                 listener,
-                certificates: Arc::clone(config.spec.tls.certificates()),
+                certificates: certificates_of(&config),
                 _kept: keep_certificates(&config, &self.journal),
             });
         }
@@ -150,8 +151,8 @@ impl Service {
 
     /// What clients are shown.
     pub(crate) fn certificates(&self) -> Vec<Arc<Certificates>> {
-        let of = |serving: &Serving| Arc::clone(&serving.certificates);
-        self.listeners.iter().map(of).collect()
+        let of = |serving: &Serving| serving.certificates.clone();
+        self.listeners.iter().filter_map(of).collect()
     }
 
     /// Where it listens.
@@ -242,11 +243,12 @@ impl Service {
             .keys()
             .filter(|name| !issuers.contains_key(*name));
         gone("issuer", of_old.collect(), &mut changes);
-        let routes = config.routes.routes().to_vec();
-        note_routes(&self.routes, &routes, &mut changes);
+        let routes = Routes::of(&config.routes, &config.tcp_routes);
+        routes.note(&self.routes, &mut changes);
 
         let shared = (&self.lists, &self.journal, &self.metrics);
-        let gateway = compose(config.routes, &issuers, &upstreams, shared)?;
+        let tables = (config.routes, config.tcp_routes);
+        let gateway = compose(tables, &issuers, &upstreams, shared)?;
         self.live.exchange(gateway);
         (self.issuers, self.upstreams, self.routes) = (issuers, upstreams, routes);
         let mut listeners = Vec::new();
@@ -256,7 +258,7 @@ impl Service {
                 Some(config) => {
                     serving.listener.exchange(config.spec.clone());
                     listeners.push(Serving {
-                        certificates: Arc::clone(config.spec.tls.certificates()),
+                        certificates: certificates_of(config),
                         _kept: keep_certificates(config, &self.journal),
                         ..serving
                     });
@@ -337,22 +339,48 @@ fn note_change(
     }
 }
 
-fn note_routes(before: &[policy::Route], now: &[policy::Route], changes: &mut Vec<String>) {
-    let find = |all: &[policy::Route], name: &str| all.iter().find(|it| it.name == name).cloned();
+/// Routes that are in force, in order to tell of those that change.
+struct Routes {
+    of_requests: Vec<policy::Route>,
+    of_tcp: Vec<policy::TcpRoute>,
+}
+
+impl Routes {
+    fn of(of_requests: &policy::RouteTable, of_tcp: &policy::TcpRouteTable) -> Self {
+        Self {
+            of_requests: of_requests.routes().to_vec(),
+            of_tcp: of_tcp.routes().to_vec(),
+        }
+    }
+
+    fn note(&self, before: &Self, changes: &mut Vec<String>) {
+        let requests = (&before.of_requests, &self.of_requests);
+        note_routes("route", requests, |route| &route.name, changes);
+        let tcp = (&before.of_tcp, &self.of_tcp);
+        note_routes("tcp_route", tcp, |route| &route.name, changes);
+    }
+}
+
+fn note_routes<R: PartialEq>(
+    what: &str,
+    (before, now): (&Vec<R>, &Vec<R>),
+    name: impl Fn(&R) -> &String,
+    changes: &mut Vec<String>,
+) {
     for route in now {
-        let earlier = find(before, &route.name);
-        let same = earlier.as_ref() == Some(route);
-        note_change(changes, "route", &route.name, earlier.is_some(), same);
+        let earlier = before.iter().find(|it| name(it) == name(route));
+        let same = earlier == Some(route);
+        note_change(changes, what, name(route), earlier.is_some(), same);
     }
     for route in before {
-        if find(now, &route.name).is_none() {
-            changes.push(format!("route {} is gone", route.name));
+        if !now.iter().any(|it| name(it) == name(route)) {
+            changes.push(format!("{what} {} is gone", name(route)));
         }
     }
 }
 
 fn compose(
-    routes: policy::RouteTable,
+    (routes, tcp_routes): (policy::RouteTable, policy::TcpRouteTable),
     issuers: &BTreeMap<String, (Arc<gateway::Issuer>, Task)>,
     upstreams: &BTreeMap<String, (Arc<Upstream>, Task)>,
     (lists, journal, metrics): (&Arc<Lists>, &Arc<Journal>, &Arc<Metrics>),
@@ -364,6 +392,7 @@ fn compose(
     let issuers = issuers.values().map(|(issuer, _)| Arc::clone(issuer));
     Gateway::new(
         routes,
+        tcp_routes,
         issuers.collect(),
         upstreams,
         Arc::clone(lists) as Arc<dyn SourceGate>,
@@ -392,8 +421,14 @@ fn keep_upstream(
     (upstream.name().to_owned(), (upstream, task))
 }
 
+fn certificates_of(config: &ListenerConfig) -> Option<Arc<Certificates>> {
+    Some(Arc::clone(config.spec.speaks.tls()?.certificates()))
+}
+
 fn keep_certificates(config: &ListenerConfig, journal: &Arc<Journal>) -> Vec<Task> {
-    let tls = &config.spec.tls;
+    let Some(tls) = config.spec.speaks.tls() else {
+        return Vec::new();
+    };
     let own = current::keep_certificates(Arc::clone(tls.certificates()), Arc::clone(journal));
     let mut tasks = vec![Task(tokio::spawn(own))];
     for rule in tls.client_certificates().iter() {

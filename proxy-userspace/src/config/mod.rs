@@ -1,8 +1,8 @@
 //! The configuration file: as written, then as proven.
 //!
 //! ```text
-//! written, written_acme, written_upstream   the TOML shape; unknown keys are refused
-//! prove     and prove_acme, prove_feeds, prove_issuers, prove_kernel, prove_routes, prove_tls, prove_upstreams, value: everything checked and loaded that can be, without running anything
+//! written, written_acme, written_tcp, written_upstream   the TOML shape; unknown keys are refused
+//! prove     and prove_acme, prove_feeds, prove_health, prove_issuers, prove_kernel, prove_routes, prove_tcp, prove_tls, prove_upstreams, value: everything checked and loaded that can be, without running anything
 //! mistake   an error that names file, line, key, value and mend
 //! ```
 
@@ -11,15 +11,18 @@ mod prove;
 mod prove_acme;
 mod prove_clients;
 mod prove_feeds;
+mod prove_health;
 mod prove_issuers;
 mod prove_kernel;
 mod prove_routes;
+mod prove_tcp;
 mod prove_tls;
 mod prove_upstream_tls;
 mod prove_upstreams;
 mod value;
 mod written;
 mod written_acme;
+mod written_tcp;
 mod written_upstream;
 
 use std::{fs, path::Path};

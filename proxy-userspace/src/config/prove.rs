@@ -15,7 +15,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use datapath::{Pins, Rules};
 use gateway::{Issuer, ListenerLimits, ListenerSpec, UpstreamSpec};
 use ipnet::IpNet;
-use policy::RouteTable;
+use policy::{RouteTable, TcpRouteTable};
 use toml::Spanned;
 
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
 use super::{
     mistake::{Mistakes, Prover},
     prove_acme::{self, AcmeConfig, Automatic},
-    prove_feeds, prove_issuers, prove_kernel, prove_routes, prove_tls, prove_upstreams,
+    prove_feeds, prove_issuers, prove_kernel, prove_routes, prove_tcp, prove_upstreams,
     value::{in_range, prove_duration, prove_prefix, reject_repeated},
     written::{self, Written},
 };
@@ -42,6 +42,7 @@ pub(crate) struct ServiceConfig {
     /// Hosts that upstreams and keys are on.
     pub(crate) needed: Vec<Needed>,
     pub(crate) routes: RouteTable,
+    pub(crate) tcp_routes: TcpRouteTable,
     /// Threads that serve requests.
     pub(crate) workers: NonZeroUsize,
     /// All that is read at the start only, by the name of its table.
@@ -51,8 +52,14 @@ pub(crate) struct ServiceConfig {
 }
 
 /// Tables that may change while the daemon runs.
-const EXCHANGED: [&str; 6] = [
-    "listener", "acme", "redirect", "issuer", "upstream", "route",
+const EXCHANGED: [&str; 7] = [
+    "listener",
+    "acme",
+    "redirect",
+    "issuer",
+    "upstream",
+    "route",
+    "tcp_route",
 ];
 
 /// Folder of the state, where nothing else is said.
@@ -133,9 +140,11 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
     let listeners = prove_listeners(&mut prover, &written.listener, &mut automatic);
     let issuers = prove_issuers::issuers(&mut prover, &written.issuer);
     let upstreams = prove_upstreams::upstreams(&mut prover, &written.upstream);
+    let tcp_routes = prove_tcp::routes(&mut prover, &written, &upstreams);
     let routes = prove_routes::routes(
         &mut prover,
         &written.route,
+        &written.listener,
         &written.upstream,
         &written.issuer,
     );
@@ -186,6 +195,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
             upstreams,
             needed,
             routes,
+            tcp_routes,
             workers: prove_workers(&mut prover, &written.runtime),
             fixed: fixed
                 .into_iter()
@@ -310,7 +320,7 @@ fn prove_listeners(
                 "give each listener its own port",
             );
         }
-        let tls = prove_tls::tls(prover, index, listener, automatic);
+        let speaks = prove_tcp::speaks(prover, index, listener, automatic);
         let limits = prove_limits(prover, index, listener);
         let mut ranges = |name: &str, written: &[Spanned<String>]| -> Arc<[IpNet]> {
             let prove = |range| prove_prefix(prover, &key(name), range);
@@ -318,12 +328,12 @@ fn prove_listeners(
         };
         let trusted_hops = ranges("trusted_hops", &listener.trusted_hops);
         let balancers = ranges("proxy_protocol", &listener.proxy_protocol);
-        if let (Some(address), Some(tls)) = (address, tls) {
+        if let (Some(address), Some(speaks)) = (address, speaks) {
             proven.push(ListenerConfig {
                 address,
                 place: prover.place(&key("address"), listener.address.span()),
                 spec: ListenerSpec {
-                    tls,
+                    speaks,
                     limits,
                     trusted_hops,
                     balancers,

@@ -12,7 +12,9 @@ use toml::Spanned;
 use super::{
     mistake::Prover,
     value::{in_range, reject_repeated},
-    written, written_upstream,
+    written,
+    written_tcp::ListenerProtocol,
+    written_upstream,
 };
 
 /// Largest body of a request, where a route says nothing else.
@@ -21,11 +23,23 @@ const LARGEST_BODY: u64 = 64 * 1024 * 1024;
 pub(super) fn routes(
     prover: &mut Prover<'_>,
     written: &[written::Route],
+    listeners: &[written::Listener],
     upstreams: &[written_upstream::Upstream],
     issuers: &[written::Issuer],
 ) -> RouteTable {
-    if written.is_empty() {
-        prover.missing("[[route]]", "without one every request is refused; add one");
+    let has_requests = listeners
+        .iter()
+        .any(|it| it.carries() == ListenerProtocol::Https);
+    match written.first() {
+        None if has_requests => {
+            prover.missing("[[route]]", "without one every request is refused; add one");
+        }
+        Some(first) if !has_requests && !listeners.is_empty() => {
+            let problem = "no listener carries requests";
+            let mend = "write a [[tcp_route]] for what goes over TCP, or give a listener protocol = \"https\"";
+            prover.reject("route[0].name", first.name.span(), problem, mend);
+        }
+        None | Some(_) => {}
     }
     reject_repeated(prover, "route", written.iter().map(|route| &route.name));
     let mut proven = Vec::new();
@@ -136,6 +150,13 @@ fn prove_route_upstream(
     };
     if !names.contains(&upstream.as_ref().as_str()) {
         prover.reject(key, upstream.span(), "no upstream has that name", known);
+        return None;
+    }
+    let mut named = upstreams.iter().filter(|it| it.name == *upstream);
+    if named.any(written_upstream::Upstream::carries_no_requests) {
+        let problem = "this upstream carries no requests";
+        let mend = "write its URL with http:// or https://, or use [[tcp_route]]";
+        prover.reject(key, upstream.span(), problem, mend);
         return None;
     }
     Some(upstream.as_ref().clone())

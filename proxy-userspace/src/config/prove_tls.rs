@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use gateway::{CertificateFiles, Certificates, ServerTls, TlsError, server_tls};
+use gateway::{Alpn, CertificateFiles, Certificates, ServerTls, TlsError, server_tls};
 use toml::Spanned;
 
 use super::{mistake::Prover, prove_acme::Automatic, prove_clients, value::read_file, written};
@@ -19,6 +19,7 @@ pub(super) fn tls(
     index: usize,
     listener: &written::Listener,
     automatic: &mut Automatic<'_>,
+    alpn: Alpn,
 ) -> Option<ServerTls> {
     let issued = automatic.of_listener(prover, index, listener);
     let first = first_pair(prover, index, listener);
@@ -35,7 +36,7 @@ pub(super) fn tls(
     match Certificates::load(read?) {
         Ok(certificates) => {
             let certificates = certificates.and_issued(issued, automatic.pending());
-            server_tls(Arc::new(certificates), rules?)
+            server_tls(Arc::new(certificates), rules?, alpn)
                 .map_err(|error| {
                     let key = format!("listener[{index}].address");
                     let span = listener.address.span();

@@ -29,11 +29,11 @@ impl Proving<'_> {
                     .filter_map(|(name, given)| Some((name, given.as_ref()?.span()))),
             );
         for (name, span) in spans {
-            let mend = "write https:// in its URL, or remove this";
+            let mend = "write https:// (or tls://) in its URL, or remove this";
             prover.reject(
                 &self.key(name),
                 span,
-                "is about TLS, which http has not",
+                "is about TLS, which http and tcp have not",
                 mend,
             );
         }

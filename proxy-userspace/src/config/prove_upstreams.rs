@@ -3,10 +3,9 @@
 use std::{net::IpAddr, num::NonZeroUsize, time::Duration};
 
 use gateway::{
-    Balance, Ejection, EndpointRule, HealthCheck, Protocol, ServerName, Target, UpstreamBounds,
-    UpstreamSpec,
+    Balance, Ejection, EndpointRule, Protocol, ServerName, Target, UpstreamBounds, UpstreamSpec,
 };
-use http::{HeaderName, HeaderValue, Uri, uri::PathAndQuery};
+use http::{HeaderName, Uri};
 use toml::Spanned;
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::feed::parse_prefix;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 pub(super) fn upstreams(
     prover: &mut Prover<'_>,
@@ -43,20 +42,25 @@ impl Proving<'_> {
 
     fn prove(&self, prover: &mut Prover<'_>) -> Option<UpstreamSpec> {
         let written = self.upstream;
-        let protocol = match written.protocol.unwrap_or_default() {
-            written::Protocol::Auto => Protocol::Negotiated,
-            written::Protocol::Http1 => Protocol::Http1,
-            written::Protocol::Http2 => Protocol::Http2,
-        };
         let bounds = self.bounds(prover);
         let balance = self.balance(prover);
         let rule = self.rule(prover);
         let urls = self.urls(prover);
-        let health = self.health(prover, urls.as_ref().map(|(uris, _)| uris));
-        let (uris, targets) = urls?;
-        let encrypted = uris
-            .first()
-            .is_some_and(|uri| uri.scheme_str() == Some("https"));
+        let scheme = urls
+            .as_ref()
+            .and_then(|(uris, _)| uris.first()?.scheme_str());
+        let encrypted = matches!(scheme, Some("https" | "tls"));
+        let protocol = match written.protocol.as_ref().map(|it| *it.as_ref()) {
+            _ if matches!(scheme, Some("tcp" | "tls")) => Protocol::Tcp,
+            None | Some(written::Protocol::Auto) => Protocol::Negotiated,
+            Some(written::Protocol::Http1) => Protocol::Http1,
+            Some(written::Protocol::Http2) => Protocol::Http2,
+        };
+        if protocol == Protocol::Tcp {
+            self.reject_http_keys(prover);
+        }
+        let health = self.health(prover, urls.as_ref().map(|(uris, _)| uris), protocol);
+        let (_, targets) = urls?;
         let tls = if encrypted {
             Some(self.tls(prover, protocol)?)
         } else {
@@ -84,6 +88,38 @@ impl Proving<'_> {
             },
             bounds,
         })
+    }
+
+    /// Keys about requests have no meaning where none are carried.
+    fn reject_http_keys(&self, prover: &mut Prover<'_>) {
+        let written = self.upstream;
+        let texts = [
+            ("response_timeout", &written.response_timeout),
+            ("stream_timeout", &written.stream_timeout),
+            ("total_timeout", &written.total_timeout),
+            ("idle_timeout", &written.idle_timeout),
+        ];
+        let numbers = [
+            ("max_idle", &written.max_idle),
+            ("max_streams", &written.max_streams),
+        ];
+        let of_fields = written.balance.as_ref().filter(|it| {
+            let named = matches!(it.as_ref(), written::Balance::Named(_));
+            !named
+        });
+        let others = [
+            ("protocol", written.protocol.as_ref().map(Spanned::span)),
+            ("balance", of_fields.map(Spanned::span)),
+        ];
+        let texts = texts.map(|(name, it)| (name, it.as_ref().map(Spanned::span)));
+        let numbers = numbers.map(|(name, it)| (name, it.as_ref().map(Spanned::span)));
+        for (name, span) in texts.into_iter().chain(numbers).chain(others) {
+            if let Some(span) = span {
+                let problem = "is about requests, and tcp:// and tls:// carry none";
+                let mend = "remove it, or write http:// or https:// in the URL";
+                prover.reject(&self.key(name), span, problem, mend);
+            }
+        }
     }
 
     fn duration(
@@ -213,8 +249,9 @@ impl Proving<'_> {
                 prover.reject(
                     &self.key(name),
                     url.span(),
-                    "is no http or https URL of a server alone",
-                    "write it like \"http://127.0.0.1:8080\"; the path comes from the request",
+                    "is no http, https, tcp or tls URL of a server alone",
+                    "write it like \"http://127.0.0.1:8080\" (the path comes from the request), or \
+                     \"tcp://127.0.0.1:6379\" with its port",
                 );
                 return None;
             };
@@ -230,7 +267,7 @@ impl Proving<'_> {
                     } else {
                         "is there already"
                     },
-                    "name different servers, all with https or all with http",
+                    "name different servers, all with the same scheme",
                 );
                 return None;
             }
@@ -244,84 +281,14 @@ impl Proving<'_> {
         }
         Some((uris, targets))
     }
-
-    fn health(&self, prover: &mut Prover<'_>, uris: Option<&Vec<Uri>>) -> Option<HealthCheck> {
-        let written = self.upstream.health.as_ref()?;
-        let key = |name: &str| self.key(&format!("health.{name}"));
-        let path = written.path.as_ref();
-        if !path.starts_with('/') || path.parse::<PathAndQuery>().is_err() {
-            let mend = "write it like \"/healthz\"";
-            prover.reject(&key("path"), written.path.span(), "is no path", mend);
-        }
-        let host = written.host.as_ref().map(|host| host.as_ref().clone());
-        let host = host.or_else(|| {
-            let authority = uris?.first()?.authority()?;
-            Some(authority.as_str().to_owned())
-        });
-        let host = HeaderValue::try_from(host?);
-        let Ok(host) = host else {
-            let span = written
-                .host
-                .as_ref()
-                .map_or(written.path.span(), Spanned::span);
-            prover.reject(&key("host"), span, "is no host", "write a host's name");
-            return None;
-        };
-        let statuses = written
-            .statuses
-            .as_ref()
-            .map_or([200, 399], |it| *it.as_ref());
-        if let Some(given) = &written.statuses
-            && !(100 <= statuses[0] && statuses[0] <= statuses[1] && statuses[1] < 600)
-        {
-            let mend = "write the first and the last, like [200, 299]";
-            prover.reject(
-                &key("statuses"),
-                given.span(),
-                "is no range of statuses",
-                mend,
-            );
-        }
-        let times = (1, 1000);
-        Some(HealthCheck {
-            path: path.clone(),
-            host,
-            interval: prove_duration(
-                prover,
-                &key("interval"),
-                written.interval.as_ref(),
-                5 * SECOND,
-            ),
-            timeout: prove_duration(
-                prover,
-                &key("timeout"),
-                written.timeout.as_ref(),
-                2 * SECOND,
-            ),
-            healthy_after: in_range(
-                prover,
-                &key("healthy_after"),
-                written.healthy_after.as_ref(),
-                2,
-                times,
-            ),
-            unhealthy_after: in_range(
-                prover,
-                &key("unhealthy_after"),
-                written.unhealthy_after.as_ref(),
-                3,
-                times,
-            ),
-            statuses: statuses[0]..=statuses[1],
-        })
-    }
 }
 
 fn parse_url(text: &str) -> Option<(Uri, Target)> {
     let uri = text.parse::<Uri>().ok()?;
     let default = match uri.scheme_str()? {
-        "http" => 80,
-        "https" => 443,
+        "http" => Some(80),
+        "https" => Some(443),
+        "tcp" | "tls" => None,
         _ => return None,
     };
     let alone = matches!(uri.path(), "" | "/") && uri.query().is_none();
@@ -329,7 +296,7 @@ fn parse_url(text: &str) -> Option<(Uri, Target)> {
     if !alone || authority.as_str().contains('@') {
         return None;
     }
-    let port = authority.port_u16().unwrap_or(default);
+    let port = authority.port_u16().or(default)?;
     let bare = authority.host().trim_matches(['[', ']']);
     let target = match bare.parse::<IpAddr>() {
         Ok(address) => Target::Address((address, port).into()),

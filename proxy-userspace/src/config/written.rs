@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::{
     written_acme::{Acme, Automatic},
+    written_tcp::{ListenerProtocol, TcpRoute},
     written_upstream::Upstream,
 };
 use crate::source::Definition;
@@ -31,6 +32,9 @@ pub(crate) struct Written {
     /// Which requests go there.
     #[serde(default)]
     pub(crate) route: Vec<Route>,
+    /// Which connections without requests go there.
+    #[serde(default)]
+    pub(crate) tcp_route: Vec<TcpRoute>,
     /// The kernel side; without it the proxy works alone and says so.
     pub(crate) kernel: Option<Kernel>,
     /// Entries that are always there.
@@ -66,6 +70,8 @@ pub(crate) struct Written {
 pub(crate) struct Listener {
     /// Address and port, such as `"0.0.0.0:443"` or `"[::]:443"`.
     pub(crate) address: Spanned<String>,
+    /// `"https"` (default), `"tcp"` or `"tls-passthrough"`.
+    protocol: Option<ListenerProtocol>,
     /// PEM file with the certificate and its chain. Not needed where `acme` has any.
     pub(crate) certificate: Option<Spanned<PathBuf>>,
     /// PEM file with the certificate's private key.
@@ -101,6 +107,13 @@ pub(crate) struct Listener {
     pub(crate) trusted_hops: Vec<Spanned<String>>,
     /// Longest time for which an HTTP/2 client may take next to nothing of an answer.
     pub(crate) stall_timeout: Option<Spanned<String>>,
+}
+
+impl Listener {
+    /// What its connections carry.
+    pub(crate) fn carries(&self) -> ListenerProtocol {
+        self.protocol.unwrap_or_default()
+    }
 }
 
 /// `[[listener.certificates]]`

@@ -11,12 +11,13 @@ use toml::Spanned;
 pub(crate) struct Upstream {
     /// Name that routes use.
     pub(crate) name: Spanned<String>,
-    /// `http://host:port` or `https://host:port`, without a path. Either this or `urls`.
+    /// `http://host:port` or `https://host:port`, without a path; `tcp://` or `tls://` for `[[tcp_route]]`.
+    /// Either this or `urls`.
     pub(crate) url: Option<Spanned<String>>,
-    /// Several of them, all http or all https.
+    /// Several of them, all with the same scheme.
     pub(crate) urls: Option<Spanned<Vec<Spanned<String>>>>,
     /// Version it is spoken to in.
-    pub(crate) protocol: Option<Protocol>,
+    pub(crate) protocol: Option<Spanned<Protocol>>,
     /// Begin each connection with the PROXY protocol of this version.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
     /// How requests are spread over its endpoints.
@@ -76,6 +77,17 @@ impl Upstream {
         let one = self.url.iter().map(|url| ("url", url));
         one.chain(several.map(|url| ("urls", url))).collect()
     }
+
+    /// Whether its URLs are those of a service without requests.
+    pub(crate) fn carries_no_requests(&self) -> bool {
+        let schemes = ["tcp://", "tls://"];
+        let is_one = |(_, url): &(_, &Spanned<String>)| {
+            schemes
+                .iter()
+                .any(|scheme| url.as_ref().starts_with(scheme))
+        };
+        self.urls().iter().any(is_one)
+    }
 }
 
 /// The version an upstream is spoken to in.
@@ -120,8 +132,8 @@ pub(crate) enum NamedBalance {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Health {
-    /// Path, and query, that is asked for with GET.
-    pub(crate) path: Spanned<String>,
+    /// Path, and query, that is asked for with GET. None where no requests are carried.
+    pub(crate) path: Option<Spanned<String>>,
     /// `Host` of that; the URL's without it.
     pub(crate) host: Option<Spanned<String>>,
     /// How often.

@@ -1,4 +1,4 @@
-//! One accepted connection: whose it is, the lists, TLS, HTTP, and a graceful end.
+//! One accepted connection: whose it is, the lists, TLS, HTTP or a tunnel, and a graceful end.
 
 use std::{
     convert::Infallible,
@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use audit::{ConnectionRecord, Event, Verdict};
@@ -15,7 +16,12 @@ use http::Request;
 use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use policy::{FrameBounds, StreamFault, WireBounds};
-use tokio::{net::TcpStream, sync::watch, time};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::watch,
+    time,
+};
 use tokio_rustls::server::TlsStream;
 
 use crate::{
@@ -23,12 +29,14 @@ use crate::{
     frames::{Watch, attend, chain},
     greet::greet,
     keepalive::keep_alive,
-    listener::Shared,
+    listener::{self, Shared, Speaks},
     live::Live,
     paced::Paced,
     pipeline::{Connection, handle},
     proxied::{ProxiedFault, read_header},
     sources::Place,
+    tcp::{self, Carried, Greeting, Visit},
+    tls::ServerTls,
     wire::{Judged, WireState},
 };
 
@@ -39,6 +47,8 @@ pub(crate) type Drain = watch::Receiver<bool>;
 pub(crate) struct Door {
     live: Arc<Live>,
     shared: Arc<Shared>,
+    at: listener::Place,
+    began: Instant,
     worker: usize,
     peer: SocketAddr,
     drain: Drain,
@@ -50,6 +60,7 @@ impl Door {
     pub(crate) fn new(
         live: &Arc<Live>,
         shared: Arc<Shared>,
+        at: listener::Place,
         worker: usize,
         peer: SocketAddr,
         drain: Drain,
@@ -57,6 +68,8 @@ impl Door {
         Self {
             live: Arc::clone(live),
             shared,
+            at,
+            began: Instant::now(),
             worker,
             peer,
             drain,
@@ -117,20 +130,67 @@ impl Door {
         // Small answers must not wait for the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         keep_alive(&stream);
-        let limits = self.shared.limits;
-        let stream = Paced::new(stream, limits.body_timeout);
-        let handshake = greet(&self.shared.tls, stream);
-        let handshake = time::timeout(limits.handshake_timeout, handshake);
-        let (stream, rule) = match handshake.await {
-            Ok(Ok(Some(greeted))) => greeted,
-            // An authority that checked a name.
-            Ok(Ok(None)) => return,
-            Ok(Err(error)) => {
-                return self.record("tls_handshake_failed", Some(error.to_string()));
-            }
-            Err(_) => return self.record("tls_handshake_timeout", None),
+        let shared = Arc::clone(&self.shared);
+        match &shared.speaks {
+            Speaks::Http(tls) => self.welcome_http(tls, stream).await,
+            Speaks::Tcp(tls) => self.end_tls(tls, stream).await,
+            Speaks::Passthrough => self.pass_through(stream).await,
+        }
+    }
+
+    /// The handshake; none where it failed, which is recorded, or was an authority's that checked a name.
+    async fn greeted<S>(&self, tls: &ServerTls, stream: S) -> Option<(TlsStream<S>, RuleIndex)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let handshake = greet(tls, stream);
+        match time::timeout(self.shared.limits.handshake_timeout, handshake).await {
+            Ok(Ok(greeted)) => return greeted,
+            Ok(Err(error)) => self.record("tls_handshake_failed", Some(error.to_string())),
+            Err(_) => self.record("tls_handshake_timeout", None),
+        }
+        None
+    }
+
+    /// TLS ends here, and what was in it goes on.
+    async fn end_tls(&self, tls: &ServerTls, stream: TcpStream) {
+        let Some((stream, _)) = self.greeted(tls, stream).await else {
+            return;
         };
-        if let Err(error) = self.serve(stream, rule).await {
+        let greeting = Greeting::of_session(stream.get_ref().1);
+        tcp::serve(&self.live, self.visit(Carried::Tls), greeting, stream).await;
+    }
+
+    /// TLS goes on as it is, to where its first message leads.
+    async fn pass_through(&self, mut stream: TcpStream) {
+        let read = tcp::read_hello(&mut stream, self.shared.limits.handshake_timeout);
+        match read.await {
+            Ok(greeting) => {
+                let visit = self.visit(Carried::Passthrough);
+                tcp::serve(&self.live, visit, greeting, stream).await;
+            }
+            Err(fault) => {
+                fault.alert(&stream);
+                self.record(&fault.to_string(), fault.detail());
+            }
+        }
+    }
+
+    fn visit(&self, carried: Carried) -> Visit {
+        Visit {
+            peer: self.peer,
+            listener: self.at,
+            began: self.began,
+            carried,
+        }
+    }
+
+    async fn welcome_http(&self, tls: &ServerTls, stream: TcpStream) {
+        let stream = Paced::new(stream, self.shared.limits.body_timeout);
+        let Some((stream, rule)) = self.greeted(tls, stream).await else {
+            return;
+        };
+        if let Err(error) = self.serve(tls, stream, rule).await {
             // What a peer breaks off is not worth a record; what it says wrongly is.
             // A kept connection that fell idle after an answer did nothing wrong either.
             let silent = error.is_timeout() && !self.asked.load(Ordering::Relaxed);
@@ -147,6 +207,7 @@ impl Door {
 
     async fn serve(
         &self,
+        tls: &ServerTls,
         stream: TlsStream<Paced<TcpStream>>,
         rule: RuleIndex,
     ) -> Result<(), hyper::Error> {
@@ -161,12 +222,12 @@ impl Door {
             body_timeout: limits.body_timeout,
             drain: self.drain.clone(),
             client_rule: rule,
-            client_rules: Arc::clone(&self.shared.tls.rules),
+            client_rules: Arc::clone(&tls.rules),
             client_certificate: session
                 .peer_certificates()
                 .and_then(|chain| chain.first())
                 .map(fingerprint),
-            certificate: self.shared.tls.certificates.choose(session.server_name()),
+            certificate: tls.certificates.choose(session.server_name()),
             covered: OnceLock::new(),
             wire: wire.clone(),
             tunnel: Mutex::default(),
@@ -248,6 +309,15 @@ impl Door {
     }
 
     fn record(&self, reason: &str, detail: Option<String>) {
+        let gateway = self.live.current();
+        let carried = match &self.shared.speaks {
+            Speaks::Http(_) => None,
+            Speaks::Tcp(_) => Some(Carried::Tls),
+            Speaks::Passthrough => Some(Carried::Passthrough),
+        };
+        if let Some(carried) = carried {
+            return tcp::refuse(&gateway, &self.visit(carried), reason, detail);
+        }
         let peer = SocketAddr::new(self.peer.ip().to_canonical(), self.peer.port());
         let record = ConnectionRecord {
             peer: peer.to_string(),
@@ -255,7 +325,6 @@ impl Door {
             reason: reason.to_owned(),
             detail,
         };
-        let gateway = self.live.current();
         gateway.metrics.refused_connection(reason);
         if let Err(error) = gateway.journal.record(&Event::Connection(record)) {
             tracing::error!(%error, "audit record lost");

@@ -43,7 +43,7 @@ impl DecisionIds {
     }
 }
 
-/// Counts what is sent to a client after its request was one.
+/// Counts bytes while they are carried.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ByteCount(Arc<AtomicU64>);
 
@@ -52,7 +52,7 @@ impl ByteCount {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -234,7 +234,7 @@ impl Drop for Ledger {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

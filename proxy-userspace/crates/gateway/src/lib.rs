@@ -21,7 +21,11 @@
 //!   refusal       every way to say no, and its status
 //!   flow, answer  the bodies, up and down; lateness, of either
 //!   ledger        one audit record a request, however it ends
-//! carry         bytes in both directions, of a WebSocket
+//! carry         bytes in both directions, of a WebSocket or a tunnel
+//! tcp           the story of one connection that carries no requests
+//!   hello         the first message of TLS, read and not answered
+//!   ledger        one audit record a connection, however it ends
+//!   counts        what is counted of that
 //! metrics       what is counted of all that
 //! observe       a listener for those who watch
 //! keys          JWKS by file or URL, kept current
@@ -67,6 +71,7 @@ mod refusal;
 mod sole;
 mod sources;
 mod stamp;
+mod tcp;
 mod tls;
 mod token;
 mod upstream;
@@ -89,18 +94,18 @@ pub use client_certificates::{
 };
 pub use fetch::{FetchBounds, FetchError, Fetched, Fetcher, Validators};
 pub use keys::{KeyError, KeySet, KeySource, KeyStore};
-pub use listener::{Listener, ListenerLimits, ListenerSpec};
+pub use listener::{Listener, ListenerLimits, ListenerSpec, Speaks};
 pub use live::Live;
 pub use metrics::Metrics;
 pub use observe::{Observer, Views};
 pub use pipeline::{Gateway, SourceGate, SourceRefusal};
 pub use rustls::pki_types::ServerName;
 pub use stamp::FileStamp;
-pub use tls::{ServerTls, TlsError, crypto_provider, server_tls, trust_anchors};
+pub use tls::{Alpn, ServerTls, TlsError, crypto_provider, server_tls, trust_anchors};
 pub use token::{Algorithm, Issuer, IssuerRules};
 pub use upstream::{
-    Balance, ClientIdentity, Ejection, EndpointRule, EndpointState, HealthCheck, Protocol, Target,
-    Upstream, UpstreamBounds, UpstreamNews, UpstreamRoots, UpstreamSpec, UpstreamTls, Upstreams,
-    upstream_client,
+    Balance, ClientIdentity, Ejection, EndpointRule, EndpointState, HealthCheck, HealthRequest,
+    Protocol, Target, Upstream, UpstreamBounds, UpstreamNews, UpstreamRoots, UpstreamSpec,
+    UpstreamTls, Upstreams, upstream_client,
 };
 pub use workers::Workers;

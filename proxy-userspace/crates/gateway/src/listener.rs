@@ -50,11 +50,32 @@ pub struct ListenerLimits {
     pub stall_timeout: Duration,
 }
 
+/// What the connections of a listener carry.
+#[derive(Clone)]
+pub enum Speaks {
+    /// Requests, in TLS.
+    Http(ServerTls),
+    /// Bytes that nobody looks at, in TLS that ends here.
+    Tcp(ServerTls),
+    /// TLS that goes through untouched.
+    Passthrough,
+}
+
+impl Speaks {
+    /// Its TLS, where it ends here.
+    pub fn tls(&self) -> Option<&ServerTls> {
+        match self {
+            Self::Http(tls) | Self::Tcp(tls) => Some(tls),
+            Self::Passthrough => None,
+        }
+    }
+}
+
 /// What a listener does, besides its address.
 #[derive(Clone)]
 pub struct ListenerSpec {
-    /// Its TLS.
-    pub tls: ServerTls,
+    /// What its connections carry.
+    pub speaks: Speaks,
     /// Its bounds.
     pub limits: ListenerLimits,
     /// Who is believed about where a request comes from.
@@ -63,9 +84,18 @@ pub struct ListenerSpec {
     pub balancers: Arc<[IpNet]>,
 }
 
+/// Where a listener is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// As it is configured, which is what routes name.
+    pub(crate) configured: SocketAddr,
+    /// With the port that the system chose where 0 was asked for.
+    pub(crate) bound: SocketAddr,
+}
+
 /// Bound sockets, one for each worker, with what they share.
 pub struct Listener {
-    address: SocketAddr,
+    at: Place,
     /// Until their workers take them.
     sockets: Vec<Mutex<Option<net::TcpListener>>>,
     shared: ArcSwap<Shared>,
@@ -76,7 +106,7 @@ pub struct Listener {
 
 /// What the connections of a listener share. One that is open keeps what it began with.
 pub(crate) struct Shared {
-    pub(crate) tls: ServerTls,
+    pub(crate) speaks: Speaks,
     pub(crate) limits: ListenerLimits,
     pub(crate) trusted_hops: Arc<[IpNet]>,
     pub(crate) balancers: Arc<[IpNet]>,
@@ -87,7 +117,7 @@ pub(crate) struct Shared {
 impl From<ListenerSpec> for Shared {
     fn from(spec: ListenerSpec) -> Self {
         Self {
-            tls: spec.tls,
+            speaks: spec.speaks,
             slots: Arc::new(Semaphore::new(spec.limits.max_connections)),
             sources: Sources::new(spec.limits.max_connections_per_source),
             limits: spec.limits,
@@ -110,12 +140,16 @@ impl Listener {
     ) -> io::Result<Self> {
         // Sockets that share a port are let in beside any others that do: another daemon is found by one
         // that doesn't.
+        let configured = address;
         let address = listen_on(address, false)?.local_addr()?;
         let sockets: Vec<_> = (0..workers.get())
             .map(|_| Ok(Mutex::new(Some(listen_on(address, true)?.into_std()?))))
             .collect::<io::Result<_>>()?;
         Ok(Self {
-            address,
+            at: Place {
+                configured,
+                bound: address,
+            },
             sockets,
             shared: ArcSwap::from_pointee(spec.into()),
             exchanged: watch::Sender::new(()),
@@ -125,7 +159,7 @@ impl Listener {
 
     /// The address it is bound to, with the port the system chose where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.at.bound
     }
 
     /// Does otherwise from the next connection on. Connections that are open stay as they are.
@@ -196,7 +230,7 @@ impl Listener {
             match accepted {
                 Ok((stream, peer)) => {
                     let shared = self.shared.load_full();
-                    let door = Door::new(&live, shared, worker, peer, drain.clone());
+                    let door = Door::new(&live, shared, self.at, worker, peer, drain.clone());
                     // Of a balancer's, it is known later whose they are.
                     let place = if door.knows_whose_it_is() {
                         let Some(place) = door.enter() else {

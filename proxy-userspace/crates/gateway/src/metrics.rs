@@ -11,20 +11,22 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::tcp::TunnelMetrics;
+
 /// Upper bounds of the histogram in seconds: from what a request costs on one host to what a person waits.
 const SECONDS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
 ];
 
 /// Where requests count that no route was found for.
-const NO_ROUTE: &str = "-";
+pub(crate) const NO_ROUTE: &str = "-";
 
 /// Statuses by their first digit, from 1 on; the last for none at all.
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfRoute {
-    route: String,
+pub(crate) struct OfRoute {
+    pub(crate) route: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -93,6 +95,7 @@ pub struct Metrics {
     connections: Counter,
     open: Gauge,
     refused_connections: Family<OfReason, Counter>,
+    pub(crate) tunnels: TunnelMetrics,
 }
 
 impl Default for Metrics {
@@ -107,6 +110,7 @@ impl Default for Metrics {
             connections: Counter::default(),
             open: Gauge::default(),
             refused_connections: Family::default(),
+            tunnels: TunnelMetrics::default(),
         }
     }
 }
@@ -157,6 +161,7 @@ impl Metrics {
             "Connections that carried no request, by the reason in the audit trail",
             self.refused_connections.clone(),
         );
+        self.tunnels.register(registry);
     }
 
     /// Those of these routes, to be held while they are in force.
@@ -209,7 +214,7 @@ impl Metrics {
         OpenConnection(Arc::clone(self))
     }
 
-    /// A connection ended that had carried no request.
+    /// A connection ended that had carried no request, and nothing else.
     pub(crate) fn refused_connection(&self, reason: &str) {
         let reason = reason.to_owned();
         let labels = OfReason { reason };

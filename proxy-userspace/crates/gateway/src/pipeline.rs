@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use ipnet::IpNet;
-use policy::{CanonicalHost, CanonicalRequest, RequestFault, RouteTable, WireFault};
+use policy::{CanonicalHost, CanonicalRequest, RequestFault, RouteTable, TcpRouteTable, WireFault};
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 
@@ -26,6 +26,7 @@ use crate::{
     ledger::{DecisionIds, Ledger},
     metrics::{ByRoute, Metrics},
     refusal::{self, Refusal},
+    tcp::TunnelsByRoute,
     upstream::{UpstreamFault, Upstreams},
     websocket::{Extended, Tunnel, asked, extended},
     wire::WireState,
@@ -54,8 +55,10 @@ pub trait SourceGate: Send + Sync {
 /// Everything a request meets. Built whole, then shared; nothing in it changes but the issuers'
 /// keys.
 pub struct Gateway {
-    /// The routes.
+    /// The routes of requests.
     pub routes: RouteTable,
+    /// The routes of connections that carry none.
+    pub tcp_routes: TcpRouteTable,
     /// The trusted issuers.
     pub issuers: Issuers,
     /// The services behind the proxy.
@@ -67,7 +70,8 @@ pub struct Gateway {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     pub(crate) counts: ByRoute,
-    ids: DecisionIds,
+    pub(crate) tunnel_counts: TunnelsByRoute,
+    pub(crate) ids: DecisionIds,
 }
 
 impl Gateway {
@@ -77,6 +81,7 @@ impl Gateway {
     /// When the system gives no randomness.
     pub fn new(
         routes: RouteTable,
+        tcp_routes: TcpRouteTable,
         issuers: Issuers,
         upstreams: Upstreams,
         gate: Arc<dyn SourceGate>,
@@ -85,8 +90,10 @@ impl Gateway {
     ) -> Result<Self, std::io::Error> {
         Ok(Self {
             counts: metrics.by_route(routes.routes().iter()),
+            tunnel_counts: metrics.tunnels.by_route(tcp_routes.routes()),
             metrics,
             routes,
+            tcp_routes,
             issuers,
             upstreams,
             gate,

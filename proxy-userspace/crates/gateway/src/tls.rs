@@ -75,7 +75,16 @@ pub fn crypto_provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Server side with these certificates: TLS 1.2 and 1.3, ALPN h2 and http/1.1, no early data, session
+/// What a client may ask to speak in TLS (RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alpn {
+    /// `h2` and `http/1.1`.
+    Http,
+    /// Nothing is offered, and no client is refused for what it asks for.
+    None,
+}
+
+/// Server side with these certificates: TLS 1.2 and 1.3, no early data, session
 /// tickets under keys that change every six hours. Where certificates are asked of clients there are no
 /// tickets: one that was revoked since would be good for as long as its ticket, and a ticket of one host
 /// could be shown to another (CVE-2025-23419).
@@ -85,11 +94,12 @@ pub fn crypto_provider() -> Arc<CryptoProvider> {
 pub fn server_tls(
     certificates: Arc<Certificates>,
     rules: ClientCertificateRules,
+    alpn: Alpn,
 ) -> Result<ServerTls, TlsError> {
     let named = rules.hosts.iter().map(|(_, rule)| Some(rule));
     let configs = named
         .chain([rules.others.as_ref()])
-        .map(|rule| server_config(&certificates, rule).map(Arc::new))
+        .map(|rule| server_config(&certificates, rule, alpn).map(Arc::new))
         .collect::<Result<_, _>>()?;
     Ok(ServerTls {
         configs,
@@ -105,6 +115,7 @@ pub fn server_tls(
 fn server_config(
     certificates: &Arc<Certificates>,
     rule: Option<&Arc<ClientCertificates>>,
+    alpn: Alpn,
 ) -> Result<ServerConfig, TlsError> {
     let builder = ServerConfig::builder_with_provider(crypto_provider())
         .with_protocol_versions(&[&TLS13, &TLS12])
@@ -115,7 +126,9 @@ fn server_config(
     };
     let resolver = Arc::clone(certificates) as Arc<dyn ResolvesServerCert>;
     let mut config = builder.with_cert_resolver(resolver);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if alpn == Alpn::Http {
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    }
     // A client's own order may put a weaker suite first (RFC 9325, 4.2.1).
     config.ignore_client_order = true;
     if rule.is_some() {

@@ -47,6 +47,8 @@ pub enum Protocol {
     Http1,
     /// HTTP/2; without TLS by prior knowledge (RFC 9113, 3.3).
     Http2,
+    /// No HTTP at all: bytes that nobody looks at.
+    Tcp,
 }
 
 /// How an upstream is known to be who it should be.
@@ -85,6 +87,7 @@ impl UpstreamTls {
             Protocol::Negotiated => with(&[b"h2", b"http/1.1"]),
             Protocol::Http2 => with(&[b"h2"]),
             Protocol::Http1 => http1.clone(),
+            Protocol::Tcp => with(&[]),
         };
         Self {
             any,
@@ -167,6 +170,19 @@ impl Connector {
         }
     }
 
+    /// Connects, and leaves it to the caller what is said.
+    pub(super) async fn reach(
+        &self,
+        address: SocketAddr,
+        host: &ServerName<'static>,
+        purpose: Purpose,
+    ) -> Result<Reached, ConnectFault> {
+        let reaching = self.reach_untimed(address, host, purpose);
+        time::timeout(self.timeout, reaching)
+            .await
+            .unwrap_or(Err(ConnectFault::Timeout))
+    }
+
     async fn reach_untimed(
         &self,
         address: SocketAddr,
@@ -206,6 +222,16 @@ impl Connector {
 pub(crate) enum Reached {
     Plain(Sole<TcpStream>),
     Tls(Box<TlsStream<Sole<TcpStream>>>),
+}
+
+impl Reached {
+    /// What it goes over.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => &tcp.0,
+            Self::Tls(stream) => &stream.get_ref().0.0,
+        }
+    }
 }
 
 impl AsyncRead for Reached {

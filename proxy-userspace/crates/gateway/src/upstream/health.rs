@@ -22,18 +22,25 @@ const OWN: Purpose = Purpose {
 /// How an endpoint is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// Path and query of a GET.
-    pub path: String,
-    /// `Host` of it.
-    pub host: HeaderValue,
+    /// What; without it, it is enough that a connection can be had.
+    pub request: Option<HealthRequest>,
     /// How often.
     pub interval: Duration,
-    /// Longest wait for the answer's head.
+    /// Longest wait for the answer's head, or the connection.
     pub timeout: Duration,
     /// Good answers in a row after which an endpoint serves again.
     pub healthy_after: u32,
     /// Failed ones after which it no longer does.
     pub unhealthy_after: u32,
+}
+
+/// What an endpoint is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthRequest {
+    /// Path and query of a GET.
+    pub path: String,
+    /// `Host` of it.
+    pub host: HeaderValue,
     /// Statuses of a good answer.
     pub statuses: RangeInclusive<u16>,
 }
@@ -101,21 +108,25 @@ impl Upstream {
     async fn ask(&self, endpoint: &Endpoint, check: &HealthCheck) -> Result<(), String> {
         let asking = async {
             let host = &self.hosts[endpoint.target];
-            let sender = self
-                .connector
-                .connect(endpoint.address, host, OWN, None)
+            let (connector, address) = (&self.connector, endpoint.address);
+            let Some(asked) = &check.request else {
+                let reached = connector.reach(address, host, OWN).await;
+                return reached.map(drop).map_err(|fault| fault.to_string());
+            };
+            let sender = connector
+                .connect(address, host, OWN, None)
                 .await
                 .map_err(|fault| fault.to_string())?;
             let mut request = Request::new(UpstreamBody::empty(Flow::begin(
                 time::Instant::now().into_std(),
             )));
-            *request.uri_mut() = check
+            *request.uri_mut() = asked
                 .path
                 .parse()
-                .map_err(|error| format!("{}: {error}", check.path))?;
+                .map_err(|error| format!("{}: {error}", asked.path))?;
             request
                 .headers_mut()
-                .insert(header::HOST, check.host.clone());
+                .insert(header::HOST, asked.host.clone());
             let agent = HeaderValue::from_static("portcullis-health");
             request.headers_mut().insert(header::USER_AGENT, agent);
             let answer = match sender {
@@ -124,12 +135,12 @@ impl Upstream {
                     sender.send_request(request).await
                 }
                 Sender::Http2(mut sender) => {
-                    as_http2(&mut request, self.connector.tls.is_some());
+                    as_http2(&mut request, connector.tls.is_some());
                     sender.send_request(request).await
                 }
             };
             let status = answer.map_err(|error| error.to_string())?.status();
-            is_good(status, &check.statuses)
+            is_good(status, &asked.statuses)
         };
         time::timeout(check.timeout, asking)
             .await

@@ -8,6 +8,7 @@
 //!   connect    a new one
 //!   body       the request's body on its way up
 //!   form       a request in HTTP/1.1 and in HTTP/2
+//! tunnel     one connection without HTTP: its turn, an endpoint, TCP and TLS
 //! budget     how much may be tried again
 //! endpoint   one address: load, health, ejection
 //! resolve    names to addresses, again and again
@@ -29,6 +30,7 @@ mod pool;
 mod resolve;
 mod send;
 mod trust;
+mod tunnel;
 
 use std::{
     collections::BTreeMap,
@@ -49,14 +51,16 @@ pub use self::{
     balance::Balance,
     connect::{Protocol, UpstreamTls},
     endpoint::Ejection,
-    health::HealthCheck,
+    health::{HealthCheck, HealthRequest},
     resolve::{EndpointRule, Target, UpstreamNews},
     trust::{ClientIdentity, UpstreamRoots, upstream_client},
 };
 use self::{
     balance::Draw, budget::RetryBudget, connect::Connector, endpoint::Endpoint, obtain::Waiting,
 };
-pub(crate) use self::{body::UpstreamBody, fault::UpstreamFault, pool::Hold, send::Sending};
+pub(crate) use self::{
+    body::UpstreamBody, fault::UpstreamFault, pool::Hold, send::Sending, tunnel::Opened,
+};
 
 /// Bounds of one upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

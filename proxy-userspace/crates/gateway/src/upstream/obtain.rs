@@ -144,7 +144,7 @@ impl Upstream {
         match (self.spec.protocol, &self.spec.tls) {
             _ if only_http1 => Spoken::Http1,
             (Protocol::Http2, _) => Spoken::Http2,
-            (Protocol::Http1, _) | (Protocol::Negotiated, None) => Spoken::Http1,
+            (Protocol::Http1 | Protocol::Tcp, _) | (Protocol::Negotiated, None) => Spoken::Http1,
             (Protocol::Negotiated, Some(_)) => endpoint.spoken(),
         }
     }
@@ -159,7 +159,7 @@ impl Upstream {
 
     /// Room for one more connection to an endpoint. What is kept for later, whoever's it is, is given up for
     /// it, but for what is in `own`, which the caller looks at himself.
-    async fn slot(
+    pub(super) async fn slot(
         &self,
         endpoint: &Endpoint,
         own: Option<&Pool>,
