@@ -16,6 +16,7 @@
 //! ground     what the proxy alone stands on, without the kernel side and without root
 //! front      the proxy on it, with real clients
 //! issuing    a proxy whose certificates an authority issues
+//! tunnels    services and clients without requests
 //! websocket  a real WebSocket server and client
 //! wire       exact bytes to it
 //! h2_peer    exact HTTP/2 frames to it
@@ -67,6 +68,7 @@ pub mod scratch;
 pub mod scripted;
 pub mod siege;
 pub mod traffic;
+pub mod tunnels;
 pub mod volley;
 pub mod websocket;
 pub mod wire;
