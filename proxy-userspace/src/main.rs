@@ -11,6 +11,7 @@
 //! lifeline      what no list may cut off
 //! run           the daemon: composition, start, stop
 //! service, bound  what serves requests, and may be exchanged
+//! changes       what a reload has changed
 //! guard         its kernel side
 //! observe       what those who watch may see
 //! watch         the daemon's standing jobs
@@ -27,6 +28,7 @@ mod automatic;
 mod block;
 mod bound;
 mod bulk;
+mod changes;
 mod cli;
 mod config;
 mod current;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::{
     automatic::{Automatic, Plain},
     bound::{Bound, ServiceError},
+    changes::{Routes, note_change},
     config::{self, Config, IssuerConfig, ListenerConfig, Mistakes, ServiceConfig},
     current,
     lifeline::{Lifelines, Needed},
@@ -322,60 +323,6 @@ impl Service {
     pub(crate) async fn end(self) {
         let Self { workers, .. } = self;
         let _ = tokio::task::spawn_blocking(|| workers.end()).await;
-    }
-}
-
-fn note_change(
-    changes: &mut Vec<String>,
-    what: &str,
-    name: &dyn std::fmt::Display,
-    known: bool,
-    same: bool,
-) {
-    match (known, same) {
-        (_, true) => {}
-        (true, false) => changes.push(format!("{what} {name} has changed")),
-        (false, false) => changes.push(format!("{what} {name} is new")),
-    }
-}
-
-/// Routes that are in force, in order to tell of those that change.
-struct Routes {
-    of_requests: Vec<policy::Route>,
-    of_tcp: Vec<policy::TcpRoute>,
-}
-
-impl Routes {
-    fn of(of_requests: &policy::RouteTable, of_tcp: &policy::TcpRouteTable) -> Self {
-        Self {
-            of_requests: of_requests.routes().to_vec(),
-            of_tcp: of_tcp.routes().to_vec(),
-        }
-    }
-
-    fn note(&self, before: &Self, changes: &mut Vec<String>) {
-        let requests = (&before.of_requests, &self.of_requests);
-        note_routes("route", requests, |route| &route.name, changes);
-        let tcp = (&before.of_tcp, &self.of_tcp);
-        note_routes("tcp_route", tcp, |route| &route.name, changes);
-    }
-}
-
-fn note_routes<R: PartialEq>(
-    what: &str,
-    (before, now): (&Vec<R>, &Vec<R>),
-    name: impl Fn(&R) -> &String,
-    changes: &mut Vec<String>,
-) {
-    for route in now {
-        let earlier = before.iter().find(|it| name(it) == name(route));
-        let same = earlier == Some(route);
-        note_change(changes, what, name(route), earlier.is_some(), same);
-    }
-    for route in before {
-        if !now.iter().any(|it| name(it) == name(route)) {
-            changes.push(format!("{what} {} is gone", name(route)));
-        }
     }
 }
 

@@ -1,0 +1,57 @@
+//! What a reload has changed, in a few words each.
+
+/// Routes that are in force, in order to tell of those that change.
+pub(crate) struct Routes {
+    of_requests: Vec<policy::Route>,
+    of_tcp: Vec<policy::TcpRoute>,
+}
+
+impl Routes {
+    pub(crate) fn of(of_requests: &policy::RouteTable, of_tcp: &policy::TcpRouteTable) -> Self {
+        Self {
+            of_requests: of_requests.routes().to_vec(),
+            of_tcp: of_tcp.routes().to_vec(),
+        }
+    }
+
+    /// Tells what is other than before.
+    pub(crate) fn note(&self, before: &Self, changes: &mut Vec<String>) {
+        let requests = (&before.of_requests, &self.of_requests);
+        note_routes("route", requests, |route| &route.name, changes);
+        let tcp = (&before.of_tcp, &self.of_tcp);
+        note_routes("tcp_route", tcp, |route| &route.name, changes);
+    }
+}
+
+/// Tells of one thing by its name, unless it is as it was.
+pub(crate) fn note_change(
+    changes: &mut Vec<String>,
+    what: &str,
+    name: &dyn std::fmt::Display,
+    known: bool,
+    same: bool,
+) {
+    match (known, same) {
+        (_, true) => {}
+        (true, false) => changes.push(format!("{what} {name} has changed")),
+        (false, false) => changes.push(format!("{what} {name} is new")),
+    }
+}
+
+fn note_routes<R: PartialEq>(
+    what: &str,
+    (before, now): (&Vec<R>, &Vec<R>),
+    name: impl Fn(&R) -> &String,
+    changes: &mut Vec<String>,
+) {
+    for route in now {
+        let earlier = before.iter().find(|it| name(it) == name(route));
+        let same = earlier == Some(route);
+        note_change(changes, what, name(route), earlier.is_some(), same);
+    }
+    for route in before {
+        if !now.iter().any(|it| name(it) == name(route)) {
+            changes.push(format!("{what} {} is gone", name(route)));
+        }
+    }
+}
