@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use audit::Journal;
-use gateway::{Certificates, ClientCertificates, Upstream, UpstreamNews};
+use gateway::{CertificateNews, Certificates, ClientCertificates, Upstream, UpstreamNews};
 
 use crate::{config::IssuerConfig, trail::note};
 
@@ -77,16 +77,25 @@ pub(crate) async fn keep_client_certificates(rule: Arc<ClientCertificates>, jour
 /// Keeps a listener's certificates current. Never ends.
 pub(crate) async fn keep_certificates(certificates: Arc<Certificates>, journal: Arc<Journal>) {
     certificates
-        .keep_current(|files, outcome| {
+        .keep_current(|files, news| {
             let chain = files.chain.display();
-            match outcome {
-                Ok(()) => {
+            match news {
+                CertificateNews::Read => {
                     tracing::info!(%chain, "certificate read again");
                     note(&journal, "certificate", &chain.to_string());
                 }
-                Err(error) => {
+                CertificateNews::Failed(error) => {
                     tracing::error!(%chain, %error, "NOT RENEWED: the last good certificate serves on");
                     note(&journal, "certificate_failed", &format!("{chain}: {error}"));
+                }
+                CertificateNews::Unstapled(fault) => {
+                    let file = files.ocsp.as_deref().unwrap_or(&files.chain).display();
+                    tracing::error!(%file, %fault, "NOT STAPLED: this OCSP response is held back");
+                    note(&journal, "ocsp_refused", &format!("{file}: {fault}"));
+                }
+                CertificateNews::StapleEnded => {
+                    tracing::error!(%chain, "NOT STAPLED: the OCSP response has run out");
+                    note(&journal, "ocsp_ended", &chain.to_string());
                 }
             }
         })

@@ -140,25 +140,33 @@ impl Collector for Seen {
             one(last),
         )?;
 
-        let mut ends: Vec<Sample> = Vec::new();
         let shown = watched
             .shown
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        for (certificate, end) in shown.iter().flat_map(|all| all.ends()) {
-            let end = end.duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
-            let labels = vec![("certificate", certificate)];
-            if !ends.iter().any(|(known, _)| *known == labels) {
-                ends.push((labels, end));
+        let ends = |of: fn(&Certificates) -> Vec<(String, SystemTime)>| {
+            let mut ends: Vec<Sample> = Vec::new();
+            for (certificate, end) in shown.iter().flat_map(|all| of(all)) {
+                let end = end.duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
+                let labels = vec![("certificate", certificate)];
+                if !ends.iter().any(|(known, _)| *known == labels) {
+                    ends.push((labels, end));
+                }
             }
-        }
-        let about = "When a certificate that clients are shown ends, in seconds since the epoch";
+            ends
+        };
         gauge(
             &mut encoder,
             "certificate_end_timestamp_seconds",
-            about,
-            ends,
+            "When a certificate that clients are shown ends, in seconds since the epoch",
+            ends(Certificates::ends),
+        )?;
+        gauge(
+            &mut encoder,
+            "ocsp_end_timestamp_seconds",
+            "When the OCSP response of a certificate ends, in seconds since the epoch",
+            ends(Certificates::staple_ends),
         )?;
 
         let [mut healthy, mut ejected, mut active] = [const { Vec::<Sample>::new() }; 3];

@@ -8,6 +8,7 @@
 //! bpffs      a BPF filesystem of a run's own
 //! netns      two hosts on a wire
 //! pki        certificates and tokens
+//! responder  openssl as an authority that says which of its certificates are good
 //! nginx      a real upstream
 //! pebble     a real ACME authority
 //! feeds      lists with a source
@@ -62,6 +63,7 @@ pub mod pki;
 pub mod privilege;
 pub mod public_list;
 pub mod reply;
+pub mod responder;
 pub mod run;
 pub mod scene;
 pub mod scratch;

@@ -230,6 +230,13 @@ pub(crate) const ALL: &[Requirement] = {
             Debian(&["openssl"]),
         ),
         row(
+            "faketime",
+            "have OCSP responses made at another time",
+            Rig,
+            Path("/usr/bin/faketime"),
+            Debian(&["faketime"]),
+        ),
+        row(
             "pebble",
             "be an ACME authority",
             Rig,

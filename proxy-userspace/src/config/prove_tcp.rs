@@ -94,6 +94,7 @@ fn keys_about_tls(listener: &written::Listener) -> Vec<(&'static str, Range<usiz
             listener.certificate.as_ref().map(Spanned::span),
         ),
         ("key", listener.key.as_ref().map(Spanned::span)),
+        ("ocsp", listener.ocsp.as_ref().map(Spanned::span)),
         ("acme", listener.acme.first().map(|it| it.names.span())),
         (
             "certificates",

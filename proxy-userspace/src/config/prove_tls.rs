@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use gateway::{Alpn, CertificateFiles, Certificates, ServerTls, TlsError, server_tls};
+use gateway::{
+    Alpn, CertificateContents, CertificateFiles, Certificates, ServerTls, StapleFault, TlsError,
+    server_tls,
+};
 use toml::Spanned;
 
 use super::{mistake::Prover, prove_acme::Automatic, prove_clients, value::read_file, written};
@@ -12,6 +15,7 @@ struct Pair<'w> {
     place: String,
     certificate: &'w Spanned<PathBuf>,
     key: &'w Spanned<PathBuf>,
+    ocsp: Option<&'w Spanned<PathBuf>>,
 }
 
 pub(super) fn tls(
@@ -28,6 +32,7 @@ pub(super) fn tls(
         place: format!("listener[{index}].certificates[{other}]"),
         certificate: &written.certificate,
         key: &written.key,
+        ocsp: written.ocsp.as_ref(),
     });
     let pairs: Vec<Pair<'_>> = first?.into_iter().chain(others).collect();
     let read: Vec<_> = pairs.iter().map(|pair| read_pair(prover, pair)).collect();
@@ -59,11 +64,19 @@ fn first_pair<'w>(
 ) -> Option<Option<Pair<'w>>> {
     let key = |name: &str| format!("listener[{index}].{name}");
     let mend = "give both, or [[listener.acme]] with names and challenge";
+    if let (None, Some(ocsp)) = (&listener.certificate, &listener.ocsp) {
+        let problem = "there is no certificate for it";
+        let mend =
+            "give certificate and key too, or take it out: what [[listener.acme]] brings has none";
+        prover.reject(&key("ocsp"), ocsp.span(), problem, mend);
+        return None;
+    }
     match (&listener.certificate, &listener.key) {
         (Some(certificate), Some(secret)) => Some(Some(Pair {
             place: format!("listener[{index}]"),
             certificate,
             key: secret,
+            ocsp: listener.ocsp.as_ref(),
         })),
         (None, None) if !listener.acme.is_empty() => Some(None),
         (None, None) => {
@@ -87,15 +100,25 @@ fn first_pair<'w>(
 fn read_pair(
     prover: &mut Prover<'_>,
     pair: &Pair<'_>,
-) -> Option<(CertificateFiles, Vec<u8>, Vec<u8>)> {
+) -> Option<(CertificateFiles, CertificateContents)> {
     let key = |name: &str| format!("{}.{name}", pair.place);
     let chain = read_file(prover, &key("certificate"), pair.certificate);
     let secret = read_file(prover, &key("key"), pair.key);
+    let ocsp = pair
+        .ocsp
+        .map(|path| read_file(prover, &key("ocsp"), path).ok_or(()))
+        .transpose();
     let files = CertificateFiles {
         chain: pair.certificate.as_ref().clone(),
         key: pair.key.as_ref().clone(),
+        ocsp: pair.ocsp.map(|path| path.as_ref().clone()),
     };
-    Some((files, chain?, secret?))
+    let contents = CertificateContents {
+        chain: chain?,
+        key: secret?,
+        ocsp: ocsp.ok()?,
+    };
+    Some((files, contents))
 }
 
 fn reject(prover: &mut Prover<'_>, pair: &Pair<'_>, error: &TlsError) {
@@ -116,6 +139,19 @@ fn reject(prover: &mut Prover<'_>, pair: &Pair<'_>, error: &TlsError) {
                 pair.certificate.as_ref().display()
             ),
         ),
+        TlsError::Staple(fault) => {
+            let mend = match fault {
+                StapleFault::NoIssuer => {
+                    "put the issuer's certificate behind the certificate".to_owned()
+                }
+                _ => format!(
+                    "fetch a fresh response for {} from its issuer, or take ocsp out",
+                    pair.certificate.as_ref().display()
+                ),
+            };
+            let span = pair.ocsp.map_or(pair.certificate.span(), Spanned::span);
+            prover.reject(&key("ocsp"), span, error, mend);
+        }
         _ => prover.reject(
             &key("certificate"),
             pair.certificate.span(),

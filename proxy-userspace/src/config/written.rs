@@ -76,6 +76,8 @@ pub(crate) struct Listener {
     pub(crate) certificate: Option<Spanned<PathBuf>>,
     /// PEM file with the certificate's private key.
     pub(crate) key: Option<Spanned<PathBuf>>,
+    /// DER file with the OCSP response that is stapled to the certificate.
+    pub(crate) ocsp: Option<Spanned<PathBuf>>,
     /// Certificates that an authority issues by itself.
     #[serde(default)]
     pub(crate) acme: Vec<Automatic>,
@@ -124,6 +126,8 @@ pub(crate) struct Certificate {
     pub(crate) certificate: Spanned<PathBuf>,
     /// PEM file with the certificate's private key.
     pub(crate) key: Spanned<PathBuf>,
+    /// DER file with the OCSP response that is stapled to it.
+    pub(crate) ocsp: Option<Spanned<PathBuf>>,
 }
 
 /// `[[listener.client_certificates]]`

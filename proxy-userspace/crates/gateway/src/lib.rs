@@ -35,6 +35,7 @@
 //! client_certificates  what is asked of clients
 //! acme          certificates that an authority issues by itself, and renews
 //! validity      how long a certificate is good
+//! staple        an issuer's word for a certificate, proven
 //! stamp         was a file written anew?
 //! tls           the server side of TLS, and whom the client side trusts
 //! upstream      the services behind the proxy
@@ -71,6 +72,7 @@ mod refusal;
 mod sole;
 mod sources;
 mod stamp;
+mod staple;
 mod tcp;
 mod tls;
 mod token;
@@ -87,7 +89,7 @@ pub use acme::{
 };
 pub use address::{AddressRule, NotPublic};
 pub use authenticate::Issuers;
-pub use certificates::{CertificateFiles, Certificates};
+pub use certificates::{CertificateContents, CertificateFiles, CertificateNews, Certificates};
 pub use client_certificates::{
     ClientCertificateError, ClientCertificateFiles, ClientCertificateMode, ClientCertificateRules,
     ClientCertificates,
@@ -101,6 +103,7 @@ pub use observe::{Observer, Views};
 pub use pipeline::{Gateway, SourceGate, SourceRefusal};
 pub use rustls::pki_types::ServerName;
 pub use stamp::FileStamp;
+pub use staple::StapleFault;
 pub use tls::{Alpn, ServerTls, TlsError, crypto_provider, server_tls, trust_anchors};
 pub use token::{Algorithm, Issuer, IssuerRules};
 pub use upstream::{

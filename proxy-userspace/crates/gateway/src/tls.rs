@@ -15,6 +15,7 @@ use crate::{
     acme::challenge_config,
     certificates::Certificates,
     client_certificates::{ClientCertificateRules, ClientCertificates, RuleIndex},
+    staple::StapleFault,
 };
 
 /// The server side of TLS for one listener.
@@ -64,6 +65,9 @@ pub enum TlsError {
     /// The private key belongs to another certificate.
     #[error("the private key doesn't belong to the certificate")]
     KeyMismatch,
+    /// See [`StapleFault`].
+    #[error(transparent)]
+    Staple(#[from] StapleFault),
     /// Anything else.
     #[error("{0}")]
     Invalid(String),
