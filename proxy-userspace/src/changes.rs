@@ -1,5 +1,15 @@
 //! What a reload has changed, in a few words each.
 
+use std::collections::BTreeMap;
+
+use toml::Value;
+
+/// Tables of which there is one at most.
+const SINGLE: [&str; 2] = ["acme", "redirect"];
+
+/// Tables of a configuration by their names, as they are written.
+pub(crate) type Written = BTreeMap<String, Value>;
+
 /// Routes that are in force, in order to tell of those that change.
 pub(crate) struct Routes {
     of_requests: Vec<policy::Route>,
@@ -36,6 +46,34 @@ pub(crate) fn note_change(
         (true, false) => changes.push(format!("{what} {name} has changed")),
         (false, false) => changes.push(format!("{what} {name} is new")),
     }
+}
+
+/// Tells of the tables of which there is one at most.
+pub(crate) fn note_tables(changes: &mut Vec<String>, before: &Written, now: &Written) {
+    for name in SINGLE {
+        let (before, now) = (before.get(name), now.get(name));
+        let what = format!("[{name}]");
+        match (before, now) {
+            (Some(before), Some(now)) if before != now => {
+                changes.push(format!("{what} has changed"));
+            }
+            (None, Some(_)) => changes.push(format!("{what} is new")),
+            (Some(_), None) => changes.push(format!("{what} is gone")),
+            _ => {}
+        }
+    }
+}
+
+/// One of several tables of a kind: that in which `key` has this value.
+pub(crate) fn table<'w>(
+    written: &'w Written,
+    kind: &str,
+    key: &str,
+    is_it: impl Fn(&str) -> bool,
+) -> Option<&'w Value> {
+    let all = written.get(kind)?.as_array()?;
+    let named = |table: &&Value| table.get(key).and_then(Value::as_str).is_some_and(&is_it);
+    all.iter().find(named)
 }
 
 fn note_routes<R: PartialEq>(

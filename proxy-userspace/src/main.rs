@@ -15,7 +15,6 @@
 //! guard         its kernel side
 //! observe       what those who watch may see
 //! watch         the daemon's standing jobs
-//! current       what serves requests, kept current
 //! bulk          long work behind requests
 //! progress      what long work is at, on a terminal
 //! block, feeds, interfaces, transfer  what the commands about lists ask; files

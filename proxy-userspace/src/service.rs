@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::{
     automatic::{Automatic, Plain},
     bound::{Bound, ServiceError},
-    changes::{Routes, note_change},
+    changes::{self, Routes, Written, note_change, note_tables},
     config::{self, Config, IssuerConfig, ListenerConfig, Mistakes, ServiceConfig},
     current,
     lifeline::{Lifelines, Needed},
@@ -66,7 +66,8 @@ pub(crate) struct Service {
     metrics: Arc<Metrics>,
     workers: Workers,
     count: NonZeroUsize,
-    fixed: BTreeMap<String, toml::Value>,
+    fixed: Written,
+    exchanged: Written,
     routes: Routes,
     needed: Vec<Needed>,
     listeners: Vec<Serving>,
@@ -120,6 +121,7 @@ impl Service {
             workers,
             count: config.workers,
             fixed: config.fixed,
+            exchanged: config.exchanged,
             routes,
             needed: config.needed,
             listeners: Vec::new(),
@@ -197,7 +199,8 @@ impl Service {
                     why: error.to_string(),
                 })?;
             }
-            let same = before.is_some_and(|it| it.rules() == issuer.issuer.rules());
+            let written = |all| changes::table(all, "issuer", "name", |it| it == name).cloned();
+            let same = written(&self.exchanged) == written(&config.exchanged);
             note_change(
                 &mut changes,
                 "issuer",
@@ -246,17 +249,25 @@ impl Service {
         gone("issuer", of_old.collect(), &mut changes);
         let routes = Routes::of(&config.routes, &config.tcp_routes);
         routes.note(&self.routes, &mut changes);
+        note_tables(&mut changes, &self.exchanged, &config.exchanged);
 
         let shared = (&self.lists, &self.journal, &self.metrics);
         let tables = (config.routes, config.tcp_routes);
         let gateway = compose(tables, &issuers, &upstreams, shared)?;
         self.live.exchange(gateway);
         (self.issuers, self.upstreams, self.routes) = (issuers, upstreams, routes);
+        let exchanged = config.exchanged;
         let mut listeners = Vec::new();
         for serving in std::mem::take(&mut self.listeners) {
             let fits = |it: &&ListenerConfig| it.address == serving.configured;
             match kept.iter().find(fits) {
                 Some(config) => {
+                    let written = |all| {
+                        let is_it = |it: &str| it.parse() == Ok(serving.configured);
+                        changes::table(all, "listener", "address", is_it).cloned()
+                    };
+                    let same = written(&self.exchanged) == written(&exchanged);
+                    note_change(&mut changes, "listener", &serving.configured, true, same);
                     serving.listener.exchange(config.spec.clone());
                     listeners.push(Serving {
                         certificates: certificates_of(config),
@@ -274,6 +285,7 @@ impl Service {
         self.serve(bound);
         self.automatic.exchange(config.acme, plain, &self.journal);
         self.need(config.needed);
+        self.exchanged = exchanged;
         if changes.is_empty() {
             changes.push("nothing has changed".to_owned());
         }
@@ -283,10 +295,7 @@ impl Service {
         })
     }
 
-    fn refuse_what_is_fixed(
-        &self,
-        fixed: &BTreeMap<String, toml::Value>,
-    ) -> Result<(), ReloadError> {
+    fn refuse_what_is_fixed(&self, fixed: &Written) -> Result<(), ReloadError> {
         let names = self.fixed.keys().chain(fixed.keys());
         let mut changed: Vec<String> = names
             .filter(|name| self.fixed.get(*name) != fixed.get(*name))

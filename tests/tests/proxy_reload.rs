@@ -83,6 +83,44 @@ fn routes_are_those_of_the_file_as_it_is_now() -> Rigged<()> {
 }
 
 #[test]
+fn whatever_changes_is_named() -> Rigged<()> {
+    let mut front = Front::open()?;
+    for (from, to, told) in [
+        (
+            "[admin]",
+            "[acme]\ndirectory = \"https://127.0.0.1:1/directory\"\nagree_to_terms = true\n\n[admin]",
+            "[acme] is new",
+        ),
+        (
+            "agree_to_terms = true",
+            "agree_to_terms = true\ncontacts = [\"mailto:a@example.org\"]",
+            "[acme] has changed",
+        ),
+        (
+            "address = \"127.0.0.1:0\"",
+            "address = \"127.0.0.1:0\"\nmax_streams = 7",
+            "listener 127.0.0.1:0 has changed",
+        ),
+        (
+            "name = \"main\"",
+            "name = \"main\"\njwks_refresh = \"7m\"",
+            "issuer main has changed",
+        ),
+    ] {
+        rewrite(&mut front, from, to)?;
+        assert_eq!(reload(&front)?, [told]);
+        assert_eq!(reload(&front)?, ["nothing has changed"], "{told}");
+    }
+    let redirect = free_address()?;
+    let table = format!("[redirect]\naddress = \"{redirect}\"\n\n[admin]");
+    rewrite(&mut front, "[admin]", &table)?;
+    rewrite(&mut front, "max_streams = 7", "max_streams = 8")?;
+    let told = ["[redirect] is new", "listener 127.0.0.1:0 has changed"];
+    assert_eq!(reload(&front)?, told);
+    Ok(())
+}
+
+#[test]
 fn a_signal_has_the_same_effect() -> Rigged<()> {
     let mut front = Front::open()?;
     rewrite(&mut front, "path = \"/public\"", "path = \"/open\"")?;

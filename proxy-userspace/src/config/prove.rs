@@ -2,7 +2,6 @@
 //! running anything.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -19,6 +18,7 @@ use policy::{RouteTable, TcpRouteTable};
 use toml::Spanned;
 
 use crate::{
+    changes,
     feed::{SHORTEST_V4, SHORTEST_V6},
     lists::{ALLOW, CONFIG_TRUSTED, Widest},
     source::{Feed, feed_host, hexadecimal},
@@ -45,8 +45,10 @@ pub(crate) struct ServiceConfig {
     pub(crate) tcp_routes: TcpRouteTable,
     /// Threads that serve requests.
     pub(crate) workers: NonZeroUsize,
-    /// All that is read at the start only, by the name of its table.
-    pub(crate) fixed: BTreeMap<String, toml::Value>,
+    /// All that may be exchanged, as it is written, by the name of its table.
+    pub(crate) exchanged: changes::Written,
+    /// All that is read at the start only.
+    pub(crate) fixed: changes::Written,
     /// SHA-256 of the file, in hexadecimal.
     pub(crate) digest: String,
 }
@@ -180,7 +182,10 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
             .filter_map(|entry| prove_prefix(prover, key, entry))
             .collect()
     };
-    let fixed: BTreeMap<String, toml::Value> = toml::from_str(text).unwrap_or_default();
+    let tables: changes::Written = toml::from_str(text).unwrap_or_default();
+    let (exchanged, fixed) = tables
+        .into_iter()
+        .partition(|(name, _)| EXCHANGED.contains(&name.as_str()));
     let observe = written.observe.as_ref().and_then(|observe| {
         let address = prove_address(&mut prover, "observe.address", &observe.address)?;
         let place = prover.place("observe.address", observe.address.span());
@@ -197,10 +202,8 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
             routes,
             tcp_routes,
             workers: prove_workers(&mut prover, &written.runtime),
-            fixed: fixed
-                .into_iter()
-                .filter(|(name, _)| !EXCHANGED.contains(&name.as_str()))
-                .collect(),
+            exchanged,
+            fixed,
             digest: hexadecimal(digest(&SHA256, text.as_bytes()).as_ref()),
         },
         kernel,
