@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::Value;
 
 /// Tables of which there is one at most.
-const SINGLE: [&str; 2] = ["acme", "redirect"];
+const SINGLE: [&str; 3] = ["acme", "redirect", "traces"];
 
 /// Tables of a configuration by their names, as they are written.
 pub(crate) type Written = BTreeMap<String, Value>;

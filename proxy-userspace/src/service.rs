@@ -105,7 +105,7 @@ impl Service {
         let metrics = Arc::new(Metrics::default());
         let shared = (&lists, &journal, &metrics);
         let tables = (config.routes, config.tcp_routes);
-        let gateway = compose(tables, &issuers, &upstreams, shared)?;
+        let gateway = compose(tables, &issuers, &upstreams, shared)?.sampling(config.sampled);
         let live = Arc::new(Live::new(gateway));
         let workers =
             Workers::start(config.workers, &live, stop).map_err(|source| ServiceError::System {
@@ -253,7 +253,7 @@ impl Service {
 
         let shared = (&self.lists, &self.journal, &self.metrics);
         let tables = (config.routes, config.tcp_routes);
-        let gateway = compose(tables, &issuers, &upstreams, shared)?;
+        let gateway = compose(tables, &issuers, &upstreams, shared)?.sampling(config.sampled);
         self.live.exchange(gateway);
         (self.issuers, self.upstreams, self.routes) = (issuers, upstreams, routes);
         let exchanged = config.exchanged;

@@ -232,3 +232,91 @@ fn the_lists_judge_whom_a_trusted_hop_speaks_for() -> Rigged<()> {
     assert_eq!(front.curl("/public", &[])?.status, 200);
     Ok(())
 }
+
+/// The trace, the span and the flags of a `traceparent`.
+fn traceparent(answer: &Answer) -> [String; 3] {
+    let told = answer.told("traceparent");
+    let parts: Vec<&str> = told.split('-').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    assert_eq!(lengths, [2, 32, 16, 2], "{told:?}");
+    assert_eq!(parts[0], "00", "{told:?}");
+    [parts[1], parts[2], parts[3]].map(str::to_owned)
+}
+
+fn assert_recorded(front: &Front, answer: &Answer) -> Rigged<()> {
+    let record = front.record_of(answer.field("x-request-id"))?;
+    let [trace, span, _] = traceparent(answer);
+    assert_eq!(record["trace_id"], *trace, "{record}");
+    assert_eq!(record["span_id"], *span, "{record}");
+    Ok(())
+}
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const PARENT: &str = "b7ad6b7169203331";
+
+#[test]
+fn a_trace_goes_on_and_the_record_is_a_span_of_it() -> Rigged<()> {
+    let front = Front::open()?;
+    for flags in ["00", "01"] {
+        let named = format!("traceparent: 00-{TRACE}-{PARENT}-{flags}");
+        let mut spans = vec![PARENT.to_owned()];
+        for answer in answers(&front, &[&named, "tracestate: a=1,b=2"])? {
+            let [trace, span, told] = traceparent(&answer);
+            assert_eq!((trace.as_str(), told.as_str()), (TRACE, flags));
+            assert!(!spans.contains(&span), "{spans:?}");
+            spans.push(span);
+            assert_eq!(answer.told("tracestate"), "a=1,b=2");
+            assert_recorded(&front, &answer)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_trace_that_is_not_named_well_is_dropped_with_its_state_and_another_begins() -> Rigged<()> {
+    let front = Front::open()?;
+    let good = format!("00-{TRACE}-{PARENT}-01");
+    for named in [
+        vec![],
+        vec![good.to_uppercase()],
+        vec![format!("{good}-00")],
+        vec![good.replacen("00", "ff", 1)],
+        vec![good.replace(TRACE, &"0".repeat(32))],
+        vec![good.replace(PARENT, &"0".repeat(16))],
+        vec![good[..50].to_owned()],
+        vec![good.clone(), good.clone()],
+        vec![good.clone(), "00".to_owned()],
+    ] {
+        let fields: Vec<String> = named
+            .iter()
+            .map(|value| format!("traceparent: {value}"))
+            .collect();
+        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        for answer in answers(&front, &[&fields[..], &["tracestate: a=1"]].concat())? {
+            let [trace, _, flags] = traceparent(&answer);
+            assert_ne!(trace.to_lowercase(), TRACE, "{named:?}");
+            assert_eq!(flags, "00", "{named:?}");
+            assert_eq!(answer.told("tracestate"), "", "{named:?}");
+            assert_recorded(&front, &answer)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn traces_that_begin_here_ask_to_be_recorded_where_that_is_configured() -> Rigged<()> {
+    let ground = Ground::set()?.alter("[admin]", "[traces]\nsampled = true\n\n[admin]")?;
+    let front = ground.start()?;
+    let named = format!("traceparent: 00-{TRACE}-{PARENT}-00");
+    for (fields, flags) in [(&[][..], "01"), (&[named.as_str()][..], "00")] {
+        for answer in answers(&front, fields)? {
+            assert_eq!(traceparent(&answer)[2], flags, "{fields:?}");
+        }
+    }
+    // What is refused has its place in the trace as well.
+    let refused = front.curl("/nowhere", &["-H", &named])?;
+    assert_eq!(refused.status, 404);
+    let record = front.record_of(refused.field("x-request-id"))?;
+    assert_eq!(record["trace_id"], TRACE, "{record}");
+    Ok(())
+}

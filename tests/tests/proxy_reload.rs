@@ -88,6 +88,12 @@ fn whatever_changes_is_named() -> Rigged<()> {
     for (from, to, told) in [
         (
             "[admin]",
+            "[traces]\nsampled = true\n\n[admin]",
+            "[traces] is new",
+        ),
+        ("sampled = true", "sampled = false", "[traces] has changed"),
+        (
+            "[admin]",
             "[acme]\ndirectory = \"https://127.0.0.1:1/directory\"\nagree_to_terms = true\n\n[admin]",
             "[acme] is new",
         ),
@@ -96,6 +102,7 @@ fn whatever_changes_is_named() -> Rigged<()> {
             "agree_to_terms = true\ncontacts = [\"mailto:a@example.org\"]",
             "[acme] has changed",
         ),
+        ("[traces]\nsampled = false\n", "", "[traces] is gone"),
         (
             "address = \"127.0.0.1:0\"",
             "address = \"127.0.0.1:0\"\nmax_streams = 7",

@@ -45,6 +45,8 @@ pub(crate) struct ServiceConfig {
     pub(crate) tcp_routes: TcpRouteTable,
     /// Threads that serve requests.
     pub(crate) workers: NonZeroUsize,
+    /// Whether traces that begin here ask to be recorded.
+    pub(crate) sampled: bool,
     /// All that may be exchanged, as it is written, by the name of its table.
     pub(crate) exchanged: changes::Written,
     /// All that is read at the start only.
@@ -54,7 +56,7 @@ pub(crate) struct ServiceConfig {
 }
 
 /// Tables that may change while the daemon runs.
-const EXCHANGED: [&str; 7] = [
+const EXCHANGED: [&str; 8] = [
     "listener",
     "acme",
     "redirect",
@@ -62,6 +64,7 @@ const EXCHANGED: [&str; 7] = [
     "upstream",
     "route",
     "tcp_route",
+    "traces",
 ];
 
 /// Folder of the state, where nothing else is said.
@@ -202,6 +205,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
             routes,
             tcp_routes,
             workers: prove_workers(&mut prover, &written.runtime),
+            sampled: written.traces.sampled,
             exchanged,
             fixed,
             digest: hexadecimal(digest(&SHA256, text.as_bytes()).as_ref()),

@@ -35,6 +35,9 @@ pub(crate) struct Written {
     /// Which connections without requests go there.
     #[serde(default)]
     pub(crate) tcp_route: Vec<TcpRoute>,
+    /// Traces that begin here.
+    #[serde(default)]
+    pub(crate) traces: Traces,
     /// The kernel side; without it the proxy works alone and says so.
     pub(crate) kernel: Option<Kernel>,
     /// Entries that are always there.
@@ -240,6 +243,15 @@ pub(crate) enum Access {
     #[default]
     Token,
     Public,
+}
+
+/// `[traces]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Traces {
+    /// Ask everybody behind the proxy to record those that begin here.
+    #[serde(default)]
+    pub(crate) sampled: bool,
 }
 
 /// `[kernel]`

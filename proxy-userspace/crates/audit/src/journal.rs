@@ -249,6 +249,8 @@ mod tests {
     fn request(path: &str) -> RequestRecord {
         RequestRecord {
             decision_id: DecisionId(42),
+            trace_id: 43,
+            span_id: 44,
             peer: ([192, 0, 2, 1], 443).into(),
             client: None,
             protocol: "HTTP/1.1",

@@ -81,6 +81,12 @@ impl Serialize for DecisionId {
 pub struct RequestRecord {
     /// Names the decision.
     pub decision_id: DecisionId,
+    /// The trace that it is part of (W3C Trace Context).
+    #[serde(serialize_with = "trace_id")]
+    pub trace_id: u128,
+    /// What the proxy does in that trace; the upstream is told it as its parent.
+    #[serde(serialize_with = "span_id")]
+    pub span_id: u64,
     /// Source address and port.
     pub peer: SocketAddr,
     /// Who asked, as a trusted hop says; `None` where it was the peer.
@@ -124,6 +130,15 @@ pub struct RequestRecord {
     pub upstream_us: Option<u64>,
     /// From the request's head to the end of the answer.
     pub total_us: u64,
+}
+
+// Serde passes fields by reference.
+fn trace_id<S: Serializer>(id: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{id:032x}"))
+}
+
+fn span_id<S: Serializer>(id: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{id:016x}"))
 }
 
 /// One connection that carries bytes and no requests, or was to.

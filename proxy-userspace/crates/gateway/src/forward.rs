@@ -18,6 +18,7 @@ use crate::{
     answer::Pace,
     client::{Client, FORWARDED_FOR},
     flow::Flow,
+    trace::Trace,
     upstream::{Hold, Sending, Upstream, UpstreamBody, UpstreamFault, Upstreams},
     websocket::Asked,
 };
@@ -67,6 +68,7 @@ const OURS_EXACT: [&str; 7] = [
 /// The rest of a permitted request.
 pub(crate) struct Forwarded {
     pub(crate) id: DecisionId,
+    pub(crate) trace: Trace,
     pub(crate) client: Client,
     /// Who is connected.
     pub(crate) peer: SocketAddr,
@@ -106,6 +108,7 @@ pub(crate) fn outgoing<'a>(
 ) -> Result<Outgoing<'a>, UpstreamFault> {
     let Forwarded {
         id,
+        trace,
         client,
         peer,
         worker,
@@ -123,6 +126,7 @@ pub(crate) fn outgoing<'a>(
         matches!(permit.route().access, Access::Token { .. }),
     );
     introduce(&mut headers, permit, id, &client, peer.ip());
+    trace.introduce(&mut headers);
     if takes_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -286,7 +290,7 @@ fn introduce(
     client: &Client,
     peer: IpAddr,
 ) {
-    headers.reserve(9);
+    headers.reserve(10);
     headers.insert(REQUEST_ID, id_field(id));
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
     let mut set = |name: HeaderName, value: String| {

@@ -20,6 +20,7 @@ use crate::{
     metrics::{Metrics, RouteCounts},
     pipeline::{Connection, Gateway},
     refusal::Refusal,
+    trace::Trace,
 };
 
 /// Hands out decision ids: a random half for the process, a counter for the decision.
@@ -77,6 +78,7 @@ impl Ledger {
         gateway: &Gateway,
         id: DecisionId,
         connection: &Connection,
+        trace: Trace,
         parts: &Parts,
     ) -> Self {
         let peer = connection.peer;
@@ -92,6 +94,8 @@ impl Ledger {
             head_only: parts.method == Method::HEAD,
             record: Box::new(RequestRecord {
                 decision_id: id,
+                trace_id: trace.trace,
+                span_id: trace.span,
                 peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
                 client: None,
                 protocol: protocol_name(parts.version),

@@ -20,6 +20,7 @@
 //!   websocket     bytes in both directions, once that was permitted
 //!   refusal       every way to say no, and its status
 //!   flow, answer  the bodies, up and down; lateness, of either
+//!   trace         which trace it is part of
 //!   ledger        one audit record a request, however it ends
 //! carry         bytes in both directions, of a WebSocket or a tunnel
 //! tcp           the story of one connection that carries no requests
@@ -76,6 +77,7 @@ mod staple;
 mod tcp;
 mod tls;
 mod token;
+mod trace;
 mod upstream;
 mod validity;
 mod verified;

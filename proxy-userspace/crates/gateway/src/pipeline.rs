@@ -27,6 +27,7 @@ use crate::{
     metrics::{ByRoute, Metrics},
     refusal::{self, Refusal},
     tcp::TunnelsByRoute,
+    trace::{Trace, Traces},
     upstream::{UpstreamFault, Upstreams},
     websocket::{Extended, Tunnel, asked, extended},
     wire::WireState,
@@ -72,6 +73,7 @@ pub struct Gateway {
     pub(crate) counts: ByRoute,
     pub(crate) tunnel_counts: TunnelsByRoute,
     pub(crate) ids: DecisionIds,
+    traces: Traces,
 }
 
 impl Gateway {
@@ -99,7 +101,15 @@ impl Gateway {
             gate,
             journal,
             ids: DecisionIds::new()?,
+            traces: Traces::new()?,
         })
+    }
+
+    /// With traces that begin here asking to be recorded, or not.
+    #[must_use]
+    pub fn sampling(mut self, sampled: bool) -> Self {
+        self.traces.sample(sampled);
+        self
     }
 }
 
@@ -167,11 +177,13 @@ pub(crate) async fn handle(
     let extended = extended(&mut parts);
     let form = form_of(&parts.method, parts.version, &parts.headers);
     let stands_for_refused = connection.refused_head(&parts).is_some();
-    let mut ledger = Ledger::begin(gateway, id, connection, &parts);
+    let trace = gateway.traces.of(id, &parts.headers);
+    let mut ledger = Ledger::begin(gateway, id, connection, trace, &parts);
     // Reading on would ask a client for what it hasn't sent yet; a refused gRPC call is one head.
     let read_on = !parts.headers.contains_key(header::EXPECT) && form != refusal::Asked::Grpc;
     let arrived = Arrived {
         id,
+        trace,
         parts,
         extended,
     };
@@ -303,6 +315,7 @@ async fn open_tunnel(
 /// A request as it arrived.
 struct Arrived {
     id: DecisionId,
+    trace: Trace,
     parts: http::request::Parts,
     extended: Option<Extended>,
 }
@@ -318,6 +331,7 @@ async fn serve(
 ) -> Result<(Answer, bool), Refusal> {
     let Arrived {
         id,
+        trace,
         parts,
         extended,
     } = arrived;
@@ -366,6 +380,7 @@ async fn serve(
     let is_websocket = websocket.is_some();
     let forwarded = Forwarded {
         id,
+        trace,
         client,
         peer: connection.peer,
         worker: connection.worker,
