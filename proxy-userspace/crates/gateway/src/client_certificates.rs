@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, fs, path::PathBuf, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::digest::{SHA256, digest};
 use policy::CanonicalHost;
 use rustls::{
@@ -102,6 +102,24 @@ impl ClientCertificates {
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
+    }
+
+    /// Whether what a client showed would be good now. Judged anew when what that goes by was read again, and
+    /// remembered until then.
+    pub(crate) fn takes(&self, shown: &Shown) -> bool {
+        let now = self.verifier.load();
+        let is_judged = |by: &Arc<_>| Arc::ptr_eq(by, &now);
+        if shown.judged_by.load().as_ref().is_some_and(is_judged) {
+            return true;
+        }
+        let takes = match shown.chain.split_first() {
+            None => self.files.mode == ClientCertificateMode::Optional,
+            Some((own, rest)) => now.verify_client_cert(own, rest, UnixTime::now()).is_ok(),
+        };
+        if takes {
+            shown.judged_by.store(Some(Arc::clone(&now)));
+        }
+        takes
     }
 
     fn stamps(&self) -> Vec<Option<FileStamp>> {
@@ -212,6 +230,35 @@ pub struct ClientCertificateRules {
     pub others: Option<Arc<ClientCertificates>>,
 }
 
+/// What a client showed when its connection was made.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    /// Its certificate, then its chain; empty where it showed none.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// By what it was last found to be good.
+    judged_by: ArcSwapOption<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Shown {
+    pub(crate) fn new(chain: Option<&[CertificateDer<'static>]>) -> Self {
+        Self {
+            chain: chain.unwrap_or_default().to_vec(),
+            judged_by: ArcSwapOption::empty(),
+        }
+    }
+}
+
+/// Why a connection may not carry a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ClientRuleFault {
+    /// The host has another rule than the one that was asked for in TLS.
+    #[error("host_of_other_client_certificates")]
+    Other,
+    /// What was shown, or not shown, was good when the connection was made, and isn't now.
+    #[error("client_certificate_outdated")]
+    Outdated,
+}
+
 /// Which of the rules a connection was made under: a request for a host with another one belongs to another
 /// connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,12 +267,22 @@ pub(crate) struct RuleIndex(Option<usize>);
 impl ClientCertificateRules {
     /// The rule for a host.
     pub(crate) fn of(&self, host: Option<&str>) -> RuleIndex {
+        if self.hosts.is_empty() {
+            return RuleIndex(None);
+        }
         let host = host.map(|host| host.trim_end_matches('.').to_ascii_lowercase());
         let named = |(hosts, _): &(Vec<CanonicalHost>, _)| {
             let same = |own: &CanonicalHost| Some(own.as_str()) == host.as_deref();
             hosts.iter().any(same)
         };
         RuleIndex(self.hosts.iter().position(named))
+    }
+
+    pub(crate) fn get(&self, rule: RuleIndex) -> Option<&Arc<ClientCertificates>> {
+        match rule.0 {
+            Some(index) => self.hosts.get(index).map(|(_, rule)| rule),
+            None => self.others.as_ref(),
+        }
     }
 
     /// All rules, the one for others last.

@@ -11,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use arc_swap::ArcSwap;
 use audit::{ConnectionRecord, Event, Verdict};
 use http::Request;
 use hyper::{body::Incoming, server::conn, service::service_fn};
@@ -19,20 +20,21 @@ use policy::{FrameBounds, StreamFault, WireBounds};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::watch,
+    sync::{Notify, watch},
     time,
 };
 use tokio_rustls::server::TlsStream;
 
 use crate::{
-    client_certificates::{RuleIndex, fingerprint},
+    client_certificates::{RuleIndex, Shown, fingerprint},
+    connection::Connection,
     frames::{Watch, attend, chain},
     greet::greet,
     keepalive::keep_alive,
     listener::{self, Shared, Speaks},
     live::Live,
     paced::Paced,
-    pipeline::{Connection, handle},
+    pipeline::handle,
     proxied::{ProxiedFault, read_header},
     sources::Place,
     tcp::{self, Carried, Greeting, Visit},
@@ -46,6 +48,8 @@ pub(crate) type Drain = watch::Receiver<bool>;
 /// What one accepted connection goes through.
 pub(crate) struct Door {
     live: Arc<Live>,
+    /// What its listener does now, and what it did when this one came.
+    in_force: Arc<ArcSwap<Shared>>,
     shared: Arc<Shared>,
     at: listener::Place,
     began: Instant,
@@ -59,7 +63,7 @@ pub(crate) struct Door {
 impl Door {
     pub(crate) fn new(
         live: &Arc<Live>,
-        shared: Arc<Shared>,
+        in_force: &Arc<ArcSwap<Shared>>,
         at: listener::Place,
         worker: usize,
         peer: SocketAddr,
@@ -67,7 +71,8 @@ impl Door {
     ) -> Self {
         Self {
             live: Arc::clone(live),
-            shared,
+            shared: in_force.load_full(),
+            in_force: Arc::clone(in_force),
             at,
             began: Instant::now(),
             worker,
@@ -218,9 +223,12 @@ impl Door {
         let connection = Connection {
             peer: self.peer,
             worker: self.worker,
-            trusted_hops: Arc::clone(&self.shared.trusted_hops),
+            in_force: Arc::clone(&self.in_force),
             body_timeout: limits.body_timeout,
             drain: self.drain.clone(),
+            server_name: session.server_name().map(str::to_owned),
+            shown: Shown::new(session.peer_certificates()),
+            outdated: Notify::new(),
             client_rule: rule,
             client_rules: Arc::clone(&tls.rules),
             client_certificate: session
@@ -266,7 +274,7 @@ impl Door {
             tokio::pin!(connection);
             let close =
                 |connection: Pin<&mut _>| conn::http2::Connection::graceful_shutdown(connection);
-            let ended = attend(&watch, connection, close, self.draining()).await;
+            let ended = attend(&watch, connection, close, self.ending(&becomes)).await;
             let Some(fault) = watch.fault() else {
                 return ended.unwrap_or(Ok(()));
             };
@@ -286,7 +294,7 @@ impl Door {
         tokio::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended?,
-            () = self.draining() => {
+            () = self.ending(&becomes) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await?;
             }
@@ -302,10 +310,14 @@ impl Door {
         Ok(())
     }
 
-    async fn draining(&self) {
+    /// Until a connection takes no further requests.
+    async fn ending(&self, connection: &Connection) {
         let mut drain = self.drain.clone();
-        // An error means that the sender is gone, which is the end as well.
-        let _ = drain.wait_for(|draining| *draining).await;
+        tokio::select! {
+            // An error means that the sender is gone, which is the end as well.
+            _ = drain.wait_for(|draining| *draining) => {}
+            () = connection.outdated.notified() => {}
+        }
     }
 
     fn record(&self, reason: &str, detail: Option<String>) {

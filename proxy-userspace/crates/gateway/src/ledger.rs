@@ -16,9 +16,10 @@ use http::{Method, StatusCode, Version, request::Parts};
 use policy::{CanonicalRequest, Permit, Principal, Route};
 
 use crate::{
+    connection::Connection,
     flow::Flow,
     metrics::{Metrics, RouteCounts},
-    pipeline::{Connection, Gateway},
+    pipeline::Gateway,
     refusal::Refusal,
     trace::Trace,
 };

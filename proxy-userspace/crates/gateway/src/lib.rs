@@ -4,6 +4,7 @@
 //! workers       a thread for each core
 //! listener      accepting connections
 //! door          one connection: the lists, TLS, HTTP/1.1 or HTTP/2, its end
+//! connection    what the requests of one have in common
 //! live          what requests meet, exchanged as a whole
 //! proxied       whose connection a load balancer passes on
 //! paced         what a client has to read
@@ -52,6 +53,7 @@ mod carry;
 mod certificates;
 mod client;
 mod client_certificates;
+mod connection;
 mod door;
 mod fetch;
 mod flow;

@@ -98,13 +98,13 @@ pub struct Listener {
     at: Place,
     /// Until their workers take them.
     sockets: Vec<Mutex<Option<net::TcpListener>>>,
-    shared: ArcSwap<Shared>,
+    shared: Arc<ArcSwap<Shared>>,
     /// Told when that is another one.
     exchanged: watch::Sender<()>,
     closed: watch::Sender<bool>,
 }
 
-/// What the connections of a listener share. One that is open keeps what it began with.
+/// What the connections of a listener share.
 pub(crate) struct Shared {
     pub(crate) speaks: Speaks,
     pub(crate) limits: ListenerLimits,
@@ -151,7 +151,7 @@ impl Listener {
                 bound: address,
             },
             sockets,
-            shared: ArcSwap::from_pointee(spec.into()),
+            shared: Arc::new(ArcSwap::from_pointee(spec.into())),
             exchanged: watch::Sender::new(()),
             closed: watch::Sender::new(false),
         })
@@ -162,7 +162,8 @@ impl Listener {
         self.at.bound
     }
 
-    /// Does otherwise from the next connection on. Connections that are open stay as they are.
+    /// Does otherwise from the next connection on. Those that are open keep their bounds and certificate; what
+    /// is asked of clients and who is believed holds for their next request.
     pub fn exchange(&self, spec: ListenerSpec) {
         let mut fresh = Shared::from(spec);
         let before = self.shared.load();
@@ -229,8 +230,7 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let shared = self.shared.load_full();
-                    let door = Door::new(&live, shared, self.at, worker, peer, drain.clone());
+                    let door = Door::new(&live, &self.shared, self.at, worker, peer, drain.clone());
                     // Of a balancer's, it is known later whose they are.
                     let place = if door.knows_whose_it_is() {
                         let Some(place) = door.enter() else {

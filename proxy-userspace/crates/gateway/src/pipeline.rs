@@ -1,26 +1,21 @@
 //! The story of one request, stage by stage.
 
 use std::{
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
+    net::IpAddr,
+    sync::{Arc, PoisonError},
 };
 
 use audit::{DecisionId, Journal};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use ipnet::IpNet;
-use policy::{CanonicalHost, CanonicalRequest, RequestFault, RouteTable, TcpRouteTable, WireFault};
-use rustls::sign::CertifiedKey;
-use tokio::sync::watch;
+use policy::{CanonicalRequest, RequestFault, RouteTable, TcpRouteTable};
 
 use crate::{
     answer::{AnswerBody, Rest, grpc_status},
     authenticate::{Issuers, authenticate},
-    certificates::covers,
     client::Client,
-    client_certificates::{ClientCertificateRules, RuleIndex},
+    connection::Connection,
     flow::BodyFault,
     forward::{Answer, Forwarded, REQUEST_ID, forward, id_field, outgoing},
     ledger::{DecisionIds, Ledger},
@@ -30,7 +25,6 @@ use crate::{
     trace::{Trace, Traces},
     upstream::{UpstreamFault, Upstreams},
     websocket::{Extended, Tunnel, asked, extended},
-    wire::WireState,
 };
 
 /// Why a source is not served.
@@ -113,57 +107,6 @@ impl Gateway {
     }
 }
 
-/// The connection a request came on.
-pub(crate) struct Connection {
-    pub(crate) peer: SocketAddr,
-    /// The worker that it is on.
-    pub(crate) worker: usize,
-    pub(crate) tls: &'static str,
-    /// Who is believed about where a request comes from.
-    pub(crate) trusted_hops: Arc<[IpNet]>,
-    /// How long a client may owe the next part of a body.
-    pub(crate) body_timeout: Duration,
-    /// The rule about client certificates that the connection was made under, and all of them.
-    pub(crate) client_rule: RuleIndex,
-    pub(crate) client_rules: Arc<ClientCertificateRules>,
-    /// SHA-256 of the certificate that the client showed, and that was good.
-    pub(crate) client_certificate: Option<String>,
-    /// What the client was shown.
-    pub(crate) certificate: Option<Arc<CertifiedKey>>,
-    /// The first host of a request for which it is good: most connections ask for one only.
-    pub(crate) covered: OnceLock<CanonicalHost>,
-    /// Of HTTP/1.1: what was refused before it was read.
-    pub(crate) wire: Option<Arc<WireState>>,
-    /// What the connection becomes when its last answer has been sent.
-    pub(crate) tunnel: Mutex<Option<Tunnel>>,
-    /// Held by whatever outlives the connection, so that a stop waits for it.
-    pub(crate) drain: watch::Receiver<bool>,
-}
-
-impl Connection {
-    fn refused_head(&self, parts: &http::request::Parts) -> Option<WireFault> {
-        self.wire.as_ref()?.refused_head(parts)
-    }
-
-    /// Whether the certificate that the client was shown is good for a host. A client that takes one
-    /// connection for several hosts, or was led here by another's name, is told so (RFC 9110, 15.5.20).
-    fn is_for(&self, host: &CanonicalHost) -> bool {
-        if self.covered.get() == Some(host) {
-            return true;
-        }
-        let covers = self.certificate.as_ref().is_some_and(|it| covers(it, host));
-        if covers {
-            // Another one may be there already.
-            let _ = self.covered.set(host.clone());
-        }
-        covers
-    }
-
-    fn refused_body(&self) -> Option<WireFault> {
-        self.wire.as_ref()?.refused_body()
-    }
-}
-
 /// Serves one request: every request gets one answer, one decision id and one audit record.
 pub(crate) async fn handle(
     gateway: &Gateway,
@@ -176,7 +119,8 @@ pub(crate) async fn handle(
     let (mut parts, body) = request.into_parts();
     let extended = extended(&mut parts);
     let form = form_of(&parts.method, parts.version, &parts.headers);
-    let stands_for_refused = connection.refused_head(&parts).is_some();
+    // Whatever the answer says: nothing more is read.
+    let mut is_last = connection.refused_head(&parts).is_some();
     let trace = gateway.traces.of(id, &parts.headers);
     let mut ledger = Ledger::begin(gateway, id, connection, trace, &parts);
     // Reading on would ask a client for what it hasn't sent yet; a refused gRPC call is one head.
@@ -228,14 +172,14 @@ pub(crate) async fn handle(
             if form == refusal::Asked::Grpc {
                 ledger.grpc_status(refusal.grpc_status());
             }
+            is_last |= connection.wire.is_some() && refusal.is_of_connection();
             let response = refusal.response(&id, form);
             ledger.status(response.status());
             let rest = body.filter(|_| read_on).and_then(Rest::of);
             response.map(|body| AnswerBody::own(body, rest, ledger))
         }
     };
-    if stands_for_refused {
-        // Whatever the answer says: nothing more is read.
+    if is_last {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
@@ -339,7 +283,11 @@ async fn serve(
     if gateway.journal.is_failing() {
         return Err(Refusal::AuditUnavailable);
     }
-    let client = Client::of(peer, &parts.headers, &connection.trusted_hops);
+    let client = Client::of(
+        peer,
+        &parts.headers,
+        &connection.in_force.load().trusted_hops,
+    );
     // The lists may have changed since this connection was accepted.
     gateway.gate.admit(peer)?;
     if client.address != peer.to_canonical() {
@@ -355,10 +303,7 @@ async fn serve(
     if !connection.is_for(request.host()) {
         return Err(Refusal::Misdirected);
     }
-    // Asked for under the name of a host where less is asked of clients.
-    if connection.client_rules.of(Some(request.host().as_str())) != connection.client_rule {
-        return Err(Refusal::OtherClientCertificates);
-    }
+    connection.meets_rules(request.host())?;
 
     let found = gateway.routes.find(&request)?;
     ledger.routed(found.route(), gateway.counts.of(found.route()));

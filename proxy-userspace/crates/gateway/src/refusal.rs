@@ -7,8 +7,8 @@ use http_body_util::Full;
 use policy::{Denial, NoRoute, RequestFault, WireFault};
 
 use crate::{
-    flow::BodyFault, pipeline::SourceRefusal, token::TokenFault, upstream::UpstreamFault,
-    websocket::WebSocketFault,
+    client_certificates::ClientRuleFault, flow::BodyFault, pipeline::SourceRefusal,
+    token::TokenFault, upstream::UpstreamFault, websocket::WebSocketFault,
 };
 
 /// Why a request was not served.
@@ -23,9 +23,9 @@ pub(crate) enum Refusal {
     /// The certificate that the client was shown isn't good for the host it asks for.
     #[error("host_not_certified")]
     Misdirected,
-    /// The host has another rule about client certificates than the one that was asked for in TLS.
-    #[error("host_of_other_client_certificates")]
-    OtherClientCertificates,
+    /// What is asked of clients there isn't met by the connection.
+    #[error(transparent)]
+    ClientRule(#[from] ClientRuleFault),
     #[error(transparent)]
     NoRoute(NoRoute),
     #[error(transparent)]
@@ -84,7 +84,7 @@ impl Refusal {
                 WireFault::HeadTooLong | WireFault::TooManyFields,
             )) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Request(_) | Self::WebSocket(_) => StatusCode::BAD_REQUEST,
-            Self::Misdirected | Self::OtherClientCertificates => StatusCode::MISDIRECTED_REQUEST,
+            Self::Misdirected | Self::ClientRule(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute(NoRoute::Unknown) => StatusCode::NOT_FOUND,
             Self::NoRoute(NoRoute::Path(_)) => StatusCode::BAD_REQUEST,
             Self::Token(_) | Self::Denied(Denial::NoPrincipal) => StatusCode::UNAUTHORIZED,
@@ -98,6 +98,11 @@ impl Refusal {
             }
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
         }
+    }
+
+    /// Whether no other request over the same connection would be served.
+    pub(crate) fn is_of_connection(&self) -> bool {
+        matches!(self, Self::ClientRule(ClientRuleFault::Outdated))
     }
 
     /// RFC 6750, 3: what a client without a good token is told.
