@@ -254,6 +254,25 @@ fn a_fragment_is_no_part_of_what_is_judged_and_never_travels() -> Rigged<()> {
     Ok(())
 }
 
+/// The library hands it over to nobody, and ends the connection without a word.
+#[test]
+fn a_connect_with_a_length_ends_the_connection_and_is_recorded() -> Rigged<()> {
+    let front = Front::open()?;
+    let mut peer = Peer::greet(&front, &[])?;
+    let fields = [
+        (":method", "CONNECT"),
+        (":authority", "api.example:443"),
+        ("content-length", "5"),
+    ];
+    peer.say(&[&headers(1, &literal(&fields)), &last_data(1, b"hello")])?;
+    peer.hear_out()?;
+    let record = front.audited("a record of it", |line| line["kind"] == "connection")?;
+    assert_eq!(record["reason"], "http_malformed", "{record}");
+    let detail = record["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("a CONNECT with a length"), "{record}");
+    Ok(())
+}
+
 #[test]
 fn a_length_that_is_not_that_of_the_body_is_refused() -> Rigged<()> {
     let length = |length| ("content-length", length);
@@ -311,8 +330,7 @@ fn a_body_that_breaks_its_length_or_its_trailers_breaks_the_request() -> Rigged<
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let requests = |front: &Front| {
             let trail = front.audit();
-            let broken =
-                |line: &&serde_json::Value| line["kind"] == "request" && line["status"] == 0;
+            let broken = |line: &&serde_json::Value| line["reason"] == "request_body_broken";
             trail.iter().filter(broken).count()
         };
         let before = requests(&front);

@@ -7,6 +7,7 @@ use std::{
     io::Read as _,
     net::{TcpListener, TcpStream},
     thread,
+    time::Duration,
 };
 
 use portcullis_tests::{
@@ -14,6 +15,7 @@ use portcullis_tests::{
     ground::{Ground, free_address},
     run::{Rigged, eventually, output},
     scene::HOST,
+    scripted::Scripted,
 };
 use serde_json::Value;
 
@@ -249,7 +251,7 @@ fn every_request_has_exactly_one_record() -> Rigged<()> {
             .collect::<Vec<_>>()
     };
     let enough = || (requests().len() >= 40).then_some(());
-    eventually("forty records", std::time::Duration::from_secs(5), enough)?;
+    eventually("forty records", Duration::from_secs(5), enough)?;
     // A request more, so that a late double of the forty would be there before its record.
     let last = front.curl("/public", &[])?;
     record_of(&front, &last)?;
@@ -398,4 +400,38 @@ fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
         head.push(byte[0]);
     }
     Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// Over HTTP/1.1, where the end of the connection is the end of the body, and where nobody waits for the answer.
+#[test]
+fn a_client_that_leaves_before_its_answer_is_recorded_as_gone() -> Rigged<()> {
+    let upstream = Scripted::start(|_, _| {
+        thread::sleep(Duration::from_secs(5));
+        Ok(false)
+    })?;
+    let front = Ground::set()?.with_upstream(upstream.address())?.start()?;
+    for (args, reason) in [
+        (&["--max-time", "1"][..], "client_gone"),
+        (
+            &[
+                "--max-time",
+                "1",
+                "-H",
+                "Content-Length: 9",
+                "--data",
+                "hello",
+            ],
+            "request_body_broken",
+        ),
+    ] {
+        for version in ["--http1.1", "--http2"] {
+            let before = front.audit().len();
+            front.curl("/public", &[&[version], args].concat())?;
+            let record = front.audited(reason, |_| front.audit().len() > before)?;
+            let last = front.audit().pop().unwrap_or(record);
+            assert_eq!(last["reason"], reason, "{version}: {last}");
+            assert_eq!(last["verdict"], "permit", "{version}: {last}");
+        }
+    }
+    Ok(())
 }

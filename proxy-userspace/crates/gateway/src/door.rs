@@ -276,6 +276,10 @@ impl Door {
                 |connection: Pin<&mut _>| conn::http2::Connection::graceful_shutdown(connection);
             let ended = attend(&watch, connection, close, self.ending(&becomes)).await;
             let Some(fault) = watch.fault() else {
+                if matches!(ended, Some(Ok(()))) && watch.was_left() {
+                    let what = "the connection was ended on a CONNECT with a length";
+                    self.record("http_malformed", Some(what.to_owned()));
+                }
                 return ended.unwrap_or(Ok(()));
             };
             let error = ended.and_then(Result::err);

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Why the body of a request was broken off by us.
+/// Why the body of a request didn't come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BodyFault {
     /// More than its route takes.
@@ -17,6 +17,9 @@ pub(crate) enum BodyFault {
     /// The client fell silent in the middle of it, while the answer went on.
     #[error("request_body_timeout")]
     Stalled,
+    /// The client broke it off, or it isn't what its length or its framing says.
+    #[error("request_body_broken")]
+    Broken,
 }
 
 /// Shared by the body, what waits for the answer, and the record.
@@ -32,7 +35,6 @@ struct State {
     /// The client owes its next part.
     owed: AtomicBool,
     ended: AtomicBool,
-    broken: AtomicBool,
     fault: OnceLock<BodyFault>,
 }
 
@@ -44,7 +46,6 @@ impl Flow {
             moved: AtomicU64::new(0),
             owed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
             fault: OnceLock::new(),
         }))
     }
@@ -98,17 +99,11 @@ impl Flow {
         self.0.ended.load(Ordering::Relaxed)
     }
 
-    /// The client didn't send it to its end.
-    pub(crate) fn breaks(&self) {
-        self.0.broken.store(true, Ordering::Relaxed);
-    }
-
     pub(crate) fn is_broken(&self) -> bool {
-        self.0.broken.load(Ordering::Relaxed)
+        self.0.fault.get().is_some()
     }
 
     pub(crate) fn break_off(&self, fault: BodyFault) {
-        self.breaks();
         let _ = self.0.fault.set(fault);
     }
 

@@ -5,7 +5,10 @@ use std::{
     error::Error,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -31,6 +34,8 @@ const DRAINED: usize = 256 * 1024;
 /// What a connection costs, shared by its stream and by whoever looks after it.
 pub(crate) struct Watch {
     judge: Mutex<FrameJudge>,
+    /// The client has said its last.
+    heard_out: AtomicBool,
     began: Instant,
     often: Duration,
 }
@@ -40,6 +45,7 @@ impl Watch {
         let shortest = bounds.header_timeout.min(bounds.stall_timeout);
         Arc::new(Self {
             judge: Mutex::new(FrameJudge::new(bounds)),
+            heard_out: AtomicBool::new(false),
             began: Instant::now(),
             often: (shortest / 4).max(MOST_OFTEN),
         })
@@ -48,6 +54,12 @@ impl Watch {
     /// Why the connection has to end, once it has to.
     pub(crate) fn fault(&self) -> Option<FrameFault> {
         self.judge().fault()
+    }
+
+    /// Whether a connection that has ended well was left with requests unanswered, and not by the client: the
+    /// library ends it without a word on a CONNECT with a length, which it hands over to nobody.
+    pub(crate) fn was_left(&self) -> bool {
+        !self.heard_out.load(Ordering::Relaxed) && self.judge().is_asked()
     }
 
     /// A stream that is watched. `malformed` is told of each HTTP/2 stream that the library ends for the
@@ -185,8 +197,9 @@ impl<S: AsyncRead + Unpin, T> Watched<S, T> {
         let read = buffer.filled().len() > before;
         if !matches!(polled, Poll::Ready(Ok(()))) || !read {
             buffer.set_filled(start);
-            ready!(polled)?;
-            return Poll::Ready(Ok(None));
+            let polled = ready!(polled);
+            self.watch.heard_out.store(true, Ordering::Relaxed);
+            return Poll::Ready(polled.map(|()| None));
         }
         let now = self.watch.began.elapsed();
         let bytes = &buffer.filled()[start..];

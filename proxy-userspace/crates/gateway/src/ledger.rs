@@ -17,12 +17,15 @@ use policy::{CanonicalRequest, Permit, Principal, Route};
 
 use crate::{
     connection::Connection,
-    flow::Flow,
+    flow::{BodyFault, Flow},
     metrics::{Metrics, RouteCounts},
     pipeline::Gateway,
     refusal::Refusal,
     trace::Trace,
 };
+
+/// The client went away before there was an answer.
+const CLIENT_GONE: &str = "client_gone";
 
 /// Hands out decision ids: a random half for the process, a counter for the decision.
 #[derive(Debug)]
@@ -109,7 +112,7 @@ impl Ledger {
                 principal: None,
                 verdict: Verdict::Deny,
                 // What stands if the client goes away before anything is decided.
-                reason: Cow::Borrowed("client_gone"),
+                reason: Cow::Borrowed(CLIENT_GONE),
                 status: 0,
                 grpc_status: None,
                 complete: false,
@@ -214,6 +217,16 @@ impl Ledger {
         &self.flow
     }
 
+    /// What a permitted request came to that nobody was there to be answered of.
+    fn unanswered(&self) -> Cow<'static, str> {
+        match self.flow.fault() {
+            Some(fault) => fault.to_string().into(),
+            None if self.flow.has_ended() => CLIENT_GONE.into(),
+            // Nobody read on when it broke.
+            None => BodyFault::Broken.to_string().into(),
+        }
+    }
+
     fn decide(&mut self) {
         if self.decided.is_none() {
             let now = Instant::now();
@@ -228,6 +241,9 @@ impl Drop for Ledger {
         self.record.request_bytes = self.flow.bytes();
         if let Some(tunnel) = &self.tunnel {
             self.record.response_bytes = tunnel.bytes();
+        }
+        if self.record.status == 0 && self.record.verdict == Verdict::Permit {
+            self.record.reason = self.unanswered();
         }
         let took = self.began.elapsed();
         self.record.total_us = micros(took);

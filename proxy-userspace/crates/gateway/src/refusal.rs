@@ -89,6 +89,7 @@ impl Refusal {
             Self::NoRoute(NoRoute::Path(_)) => StatusCode::BAD_REQUEST,
             Self::Token(_) | Self::Denied(Denial::NoPrincipal) => StatusCode::UNAUTHORIZED,
             Self::Body(BodyFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(BodyFault::Broken) => StatusCode::BAD_REQUEST,
             Self::Upstream(UpstreamFault::Timeout) => StatusCode::GATEWAY_TIMEOUT,
             Self::Body(BodyFault::Stalled) | Self::Upstream(UpstreamFault::ClientStalled) => {
                 StatusCode::REQUEST_TIMEOUT

@@ -97,7 +97,7 @@ impl Body for UpstreamBody {
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.flow.breaks();
+                self.flow.break_off(BodyFault::Broken);
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(None) => {

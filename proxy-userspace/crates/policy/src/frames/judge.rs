@@ -126,6 +126,11 @@ impl FrameJudge {
         self.section.map(|(stream, _)| stream)
     }
 
+    /// Whether requests are to be answered.
+    pub fn is_asked(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
     /// Whether what was passed on so far ends with a whole frame.
     pub fn is_between_frames(&self) -> bool {
         self.preface_left == 0 && (self.cut || !self.heard.is_within())
