@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use gateway::{
-    AddressRule, Algorithm, FetchBounds, Fetcher, Issuer, IssuerRules, KeySet, KeySource, KeyStore,
-    trust_anchors,
+    AddressRule, Algorithm, ClaimMap, FetchBounds, Fetcher, Issuer, IssuerRules, KeySet, KeySource,
+    KeyStore, trust_anchors,
 };
 use toml::Spanned;
 
@@ -86,6 +86,8 @@ fn prove_issuer(
         audiences: written.audiences.as_ref().iter().cloned().collect(),
         algorithms: algorithms.clone(),
         leeway,
+        required: Vec::new(),
+        claims: ClaimMap::default(),
     };
     Some(IssuerConfig {
         issuer: Arc::new(Issuer::new(rules, KeyStore::new(source, algorithms))),

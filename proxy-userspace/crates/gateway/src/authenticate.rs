@@ -3,12 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use http::{HeaderMap, header};
-use policy::{Access, Principal, Route};
+use policy::{Access, Route};
 
-use crate::{
-    token::{Issuer, TokenFault, claimed_issuer},
-    verified::TokenHash,
-};
+use crate::token::{Issuer, Jws, TokenFault, TokenHash, Verified, issuer};
 
 /// The trusted issuers by their configured names.
 #[derive(Clone, Debug, Default)]
@@ -32,13 +29,13 @@ impl Issuers {
     }
 }
 
-/// The proven caller; `None` where the route is public, or asks for a token and none was sent:
+/// What was proven of the caller; `None` where the route is public, or asks for a token and none was sent:
 /// the policy says what that means.
 pub(crate) fn authenticate(
     route: &Route,
     headers: &HeaderMap,
     issuers: &Issuers,
-) -> Result<Option<Arc<Principal>>, TokenFault> {
+) -> Result<Option<Arc<Verified>>, TokenFault> {
     let Access::Token {
         issuers: accepted, ..
     } = &route.access
@@ -52,15 +49,17 @@ pub(crate) fn authenticate(
     let accepted = || accepted.iter().filter_map(|name| issuers.0.get(name));
     // What an issuer proved is known to it alone: no route takes another's word.
     for issuer in accepted() {
-        if let Some(principal) = issuer.recognise(hash)? {
-            return Ok(Some(principal));
+        if let Some(verified) = issuer.recognise(hash)? {
+            return Ok(Some(verified));
         }
     }
-    let claimed = claimed_issuer(token)?;
+    let parsed = Jws::parse(token)?;
+    // Believed only after its signature.
+    let claimed = issuer(&parsed.claims)?;
     let issuer = accepted()
         .find(|issuer| issuer.rules().issuer == claimed)
         .ok_or(TokenFault::UnknownIssuer)?;
-    issuer.verify(token, hash).map(Some)
+    issuer.verify(&parsed, hash).map(Some)
 }
 
 /// RFC 6750, 2.1. One Authorization field, and nothing else than a bearer token in it.

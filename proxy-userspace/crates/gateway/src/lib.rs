@@ -16,7 +16,7 @@
 //! frames        HTTP/2 watched while it is read
 //! pipeline      the story of one request, stage by stage
 //!   client        who asks, where others stand between
-//!   authenticate  who is calling: the bearer token, against token, keys; verified remembers
+//!   authenticate  who is calling: the bearer token, against token
 //!   forward       the permitted request to the upstream, and its answer back
 //!   websocket     bytes in both directions, once that was permitted
 //!   refusal       every way to say no, and its status
@@ -30,7 +30,7 @@
 //!   counts        what is counted of that
 //! metrics       what is counted of all that
 //! observe       a listener for those who watch
-//! keys          JWKS by file or URL, kept current
+//! token         is it current, meant for us, and signed by an issuer we trust?
 //! fetch         one document over HTTPS, under the rules against SSRF
 //! address       which addresses may be asked for one
 //! certificates  by name, read again when they change
@@ -61,7 +61,6 @@ mod forward;
 mod frames;
 mod greet;
 mod keepalive;
-mod keys;
 mod lateness;
 mod ledger;
 mod listener;
@@ -82,7 +81,6 @@ mod token;
 mod trace;
 mod upstream;
 mod validity;
-mod verified;
 mod websocket;
 mod wire;
 mod workers;
@@ -99,7 +97,6 @@ pub use client_certificates::{
     ClientCertificates,
 };
 pub use fetch::{FetchBounds, FetchError, Fetched, Fetcher, Validators};
-pub use keys::{KeyError, KeySet, KeySource, KeyStore};
 pub use listener::{Listener, ListenerLimits, ListenerSpec, Speaks};
 pub use live::Live;
 pub use metrics::Metrics;
@@ -109,7 +106,10 @@ pub use rustls::pki_types::ServerName;
 pub use stamp::FileStamp;
 pub use staple::StapleFault;
 pub use tls::{Alpn, ServerTls, TlsError, crypto_provider, server_tls, trust_anchors};
-pub use token::{Algorithm, Issuer, IssuerRules};
+pub use token::{
+    Algorithm, ClaimMap, ClaimPath, ClaimValue, Issuer, IssuerRules, KeyError, KeySet, KeySource,
+    KeyStore, RequiredClaim, TokenFault,
+};
 pub use upstream::{
     Balance, ClientIdentity, Ejection, EndpointRule, EndpointState, HealthCheck, HealthRequest,
     Protocol, Target, Upstream, UpstreamBounds, UpstreamNews, UpstreamRoots, UpstreamSpec,

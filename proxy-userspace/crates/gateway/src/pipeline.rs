@@ -308,10 +308,11 @@ async fn serve(
     let found = gateway.routes.find(&request)?;
     ledger.routed(found.route(), gateway.counts.of(found.route()));
 
-    let principal = authenticate(found.route(), &parts.headers, &gateway.issuers)?;
-    ledger.authenticated(principal.as_deref());
+    let verified = authenticate(found.route(), &parts.headers, &gateway.issuers)?;
+    let principal = verified.as_ref().map(|it| it.principal.as_ref());
+    ledger.authenticated(principal);
 
-    let permit = found.authorise(principal.as_deref())?;
+    let permit = found.authorise(principal)?;
     let websocket = asked(&parts, extended, found.route())?;
     let most = found.route().max_body_bytes;
     if body

@@ -1,6 +1,6 @@
 //! Who may. The only place that makes a [`Permit`], and nothing goes upstream without one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     request::CanonicalRequest,
@@ -16,6 +16,10 @@ pub struct Principal {
     pub subject: String,
     /// Scopes that the token carries.
     pub scopes: BTreeSet<String>,
+    /// The subject's groups or roles, where the issuer's tokens are read for them.
+    pub groups: BTreeSet<String>,
+    /// Whatever else the issuer's tokens are read for, by its configured name.
+    pub attributes: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Why somebody may not.
@@ -127,6 +131,8 @@ mod tests {
             issuer: issuer.to_owned(),
             subject: "alice".to_owned(),
             scopes: set(scopes),
+            groups: set(&[]),
+            attributes: BTreeMap::new(),
         };
         let allowed = holder("main", &["list", "read", "more"]);
         assert_eq!(decide(access(), Some(&allowed)), Ok(()));

@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use policy::Principal;
 use quick_cache::sync::Cache;
 
-use crate::{keys::KeySet, token::TokenFault};
+use super::{claims::Claims, fault::TokenFault, keys::KeySet};
 
 /// Tokens of one issuer that are remembered; the ones that were not used for longest go first. At some 400
 /// bytes each that is 6 MiB.
@@ -20,11 +20,28 @@ const MOST: usize = 16 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Verified {
     pub(crate) principal: Arc<Principal>,
-    /// Seconds since the epoch: not good before, and after, leeway included.
+    pub(crate) claims: Claims,
+    /// The id of the key that verified it.
+    pub(crate) key_id: Option<String>,
+    /// Seconds since the epoch, leeway included: not good before the one, nor from the other on.
     pub(crate) from: u64,
     pub(crate) until: u64,
     /// By these keys: when others are in force, it has to be proven again.
     pub(crate) keys: Arc<KeySet>,
+}
+
+impl Verified {
+    /// # Errors
+    /// When it isn't good yet, or no more.
+    pub(crate) fn is_current(&self, now: u64) -> Result<(), TokenFault> {
+        if now >= self.until {
+            return Err(TokenFault::Expired);
+        }
+        if now < self.from {
+            return Err(TokenFault::NotYetValid);
+        }
+        Ok(())
+    }
 }
 
 /// Proven tokens of one issuer, by their hash: what isn't the same to the last byte isn't found.
@@ -50,15 +67,15 @@ impl TokenHash {
 }
 
 impl VerifiedTokens {
-    /// Who a token was proven to belong to, if it was and would be now.
+    /// What was proven of a token, if it was and holds now.
     ///
     /// # Errors
-    /// When it has ended since.
+    /// When its time has ended since.
     pub(crate) fn find(
         &self,
         hash: TokenHash,
         keys: &Arc<KeySet>,
-    ) -> Result<Option<Arc<Principal>>, TokenFault> {
+    ) -> Result<Option<Arc<Verified>>, TokenFault> {
         let Some(known) = self.0.get(&hash.0) else {
             return Ok(None);
         };
@@ -66,22 +83,17 @@ impl VerifiedTokens {
             self.0.remove(&hash.0);
             return Ok(None);
         }
-        let now = now();
-        if now > known.until {
-            return Err(TokenFault::Expired);
-        }
-        if now < known.from {
-            return Err(TokenFault::NotYetValid);
-        }
-        Ok(Some(Arc::clone(&known.principal)))
+        known.is_current(unix_now())?;
+        Ok(Some(known))
     }
 
-    pub(crate) fn remember(&self, hash: TokenHash, verified: Verified) {
-        self.0.insert(hash.0, Arc::new(verified));
+    pub(crate) fn remember(&self, hash: TokenHash, verified: &Arc<Verified>) {
+        self.0.insert(hash.0, Arc::clone(verified));
     }
 }
 
-fn now() -> u64 {
+/// Seconds since the epoch.
+pub(crate) fn unix_now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
@@ -89,9 +101,9 @@ fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
-    use super::*;
+    use super::{super::claims::Confirmation, *};
 
     fn verified(from: u64, until: u64, keys: &Arc<KeySet>) -> Verified {
         Verified {
@@ -99,7 +111,17 @@ mod tests {
                 issuer: "main".to_owned(),
                 subject: "alice".to_owned(),
                 scopes: BTreeSet::new(),
+                groups: BTreeSet::new(),
+                attributes: BTreeMap::new(),
             }),
+            claims: Claims {
+                token_id: None,
+                issued: None,
+                expires: until,
+                not_before: None,
+                confirmation: Confirmation::default(),
+            },
+            key_id: None,
             from,
             until,
             keys: Arc::clone(keys),
@@ -112,14 +134,17 @@ mod tests {
         let others = Arc::new(KeySet::default());
         let found = |token: &str, keys: &Arc<KeySet>| {
             let found = tokens.find(TokenHash::of(token), keys);
-            found.map(|principal| principal.map(|it| it.subject.clone()))
+            found.map(|known| known.map(|it| it.principal.subject.clone()))
         };
         let remember = |token: &str, from, until| {
-            tokens.remember(TokenHash::of(token), verified(from, until, &keys));
+            tokens.remember(
+                TokenHash::of(token),
+                &Arc::new(verified(from, until, &keys)),
+            );
         };
-        remember("good", 0, now() + 60);
-        remember("ended", 0, now() - 1);
-        remember("early", now() + 60, now() + 120);
+        remember("good", 0, unix_now() + 60);
+        remember("ended", 0, unix_now());
+        remember("early", unix_now() + 60, unix_now() + 120);
         assert_eq!(found("good", &keys), Ok(Some("alice".to_owned())));
         assert_eq!(found("goo", &keys), Ok(None));
         assert_eq!(found("ended", &keys), Err(TokenFault::Expired));

@@ -1,19 +1,16 @@
 //! An issuer's keys: JWKS (RFC 7517) by file or URL, kept current in the background.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{
-    Algorithm, AlgorithmFamily, DecodingKey,
-    jwk::{AlgorithmParameters, Jwk, JwkSet, PublicKeyUse},
-};
 use tokio::{sync::Notify, time};
 
+use super::{
+    json::{Json, parse_object},
+    jwk::Jwk,
+    signature::{Algorithm, Verifier},
+};
 use crate::fetch::{FetchError, Fetcher};
-
-/// Shortest RSA modulus that is accepted, in bytes: 2048 bits (RFC 7518, 3.3).
-const SHORTEST_RSA: usize = 256;
 
 /// Least time between two refreshes that unknown key ids ask for, however many ask.
 const REFRESH_GAP: Duration = Duration::from_secs(30);
@@ -34,7 +31,7 @@ pub enum KeyError {
     Fetch(#[from] FetchError),
     /// Not a JWKS.
     #[error("not a JSON Web Key Set: {0}")]
-    NotJwks(serde_json::Error),
+    NotJwks(String),
     /// Two keys with one id: which verifies would be chance.
     #[error("two keys with the id {0:?}")]
     RepeatedId(String),
@@ -64,17 +61,9 @@ impl KeySource {
 /// Keys that can verify.
 #[derive(Debug, Default)]
 pub struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<Jwk>,
     /// The document that they are from.
     document: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Key {
-    id: Option<String>,
-    /// From the key's own `alg`, else what the issuer allows for its type.
-    algorithms: Vec<Algorithm>,
-    key: DecodingKey,
 }
 
 impl KeySet {
@@ -83,23 +72,27 @@ impl KeySet {
     /// # Errors
     /// [`KeyError::NotJwks`], [`KeyError::RepeatedId`], [`KeyError::NoUsableKey`].
     pub fn parse(jwks: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeyError> {
-        let set: JwkSet = serde_json::from_slice(jwks).map_err(KeyError::NotJwks)?;
-        let mut keys: Vec<Key> = Vec::new();
+        let set = parse_object(jwks).map_err(|error| KeyError::NotJwks(error.to_string()))?;
+        let Some(Json::List(listed)) = set.get("keys") else {
+            return Err(KeyError::NotJwks("it has no list of keys".to_owned()));
+        };
+        let mut keys: Vec<Jwk> = Vec::new();
+        let mut ids = BTreeSet::new();
         let mut unusable = Vec::new();
-        for jwk in &set.keys {
-            let id = jwk.common.key_id.clone();
-            let taken = |key: &Key| id.is_some() && key.id == id;
-            if keys.iter().any(taken) {
-                return Err(KeyError::RepeatedId(id.unwrap_or_default()));
+        for jwk in listed {
+            let jwk = jwk
+                .members()
+                .ok_or_else(|| KeyError::NotJwks("a key is no object".to_owned()))?;
+            let id = jwk.get("kid").and_then(Json::text);
+            if let Some(id) = id
+                && !ids.insert(id)
+            {
+                return Err(KeyError::RepeatedId(id.to_owned()));
             }
-            match usable(jwk, algorithms) {
-                Ok((algorithms, key)) => keys.push(Key {
-                    id,
-                    algorithms,
-                    key,
-                }),
+            match Jwk::parse(jwk, algorithms) {
+                Ok(key) => keys.push(key),
                 Err(why) => {
-                    let id = id.as_deref().unwrap_or("without id");
+                    let id = id.unwrap_or("without id");
                     unusable.push(format!("key {id}: {why}"));
                 }
             }
@@ -123,58 +116,25 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// The key for a token's header. A token without key id is verified only where there is just
-    /// one key to choose from.
-    pub(crate) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&DecodingKey> {
+    /// The key for a token's header, with its id. A token without key id is verified only where there is
+    /// just one key to choose from.
+    pub(crate) fn find(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Option<(Option<&str>, &Verifier)> {
         let mut fitting = self
             .keys
             .iter()
-            .filter(|key| key.algorithms.contains(&algorithm))
-            .filter(|key| id.is_none() || key.id.as_deref() == id);
-        let key = fitting.next()?;
-        (id.is_some() || fitting.next().is_none()).then_some(&key.key)
+            .filter(|key| id.is_none() || key.id.as_deref() == id)
+            .filter_map(|key| {
+                let mut verifiers = key.verifiers.iter();
+                let (_, verifier) = verifiers.find(|(it, _)| *it == algorithm)?;
+                Some((key.id.as_deref(), verifier))
+            });
+        let found = fitting.next()?;
+        (id.is_some() || fitting.next().is_none()).then_some(found)
     }
-}
-
-fn usable(jwk: &Jwk, allowed: &[Algorithm]) -> Result<(Vec<Algorithm>, DecodingKey), String> {
-    if !matches!(
-        jwk.common.public_key_use,
-        None | Some(PublicKeyUse::Signature)
-    ) {
-        return Err("not for signatures".to_owned());
-    }
-    let family = match &jwk.algorithm {
-        AlgorithmParameters::RSA(rsa) => {
-            let modulus = URL_SAFE_NO_PAD.decode(&rsa.n).map_err(|e| e.to_string())?;
-            let length = modulus.iter().skip_while(|byte| **byte == 0).count();
-            if length < SHORTEST_RSA {
-                return Err(format!("RSA with {} bits, 2048 are needed", length * 8));
-            }
-            AlgorithmFamily::Rsa
-        }
-        AlgorithmParameters::EllipticCurve(_) => AlgorithmFamily::Ec,
-        AlgorithmParameters::OctetKeyPair(_) => AlgorithmFamily::Ed,
-        _ => return Err("not a public key".to_owned()),
-    };
-    let own = jwk.common.key_algorithm.map(|alg| alg.to_string());
-    let algorithms: Vec<Algorithm> = family
-        .algorithms()
-        .iter()
-        .copied()
-        .filter(|algorithm| allowed.contains(algorithm))
-        .filter(|algorithm| {
-            own.as_ref()
-                .is_none_or(|own| *own == format!("{algorithm:?}"))
-        })
-        .collect();
-    if algorithms.is_empty() {
-        return Err(match own {
-            Some(own) => format!("its algorithm {own} isn't one of the configured"),
-            None => "no configured algorithm fits its type".to_owned(),
-        });
-    }
-    let key = DecodingKey::from_jwk(jwk).map_err(|error| error.to_string())?;
-    Ok((algorithms, key))
 }
 
 /// The current keys of one issuer. The last good ones stay when a refresh fails.

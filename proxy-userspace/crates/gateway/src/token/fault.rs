@@ -1,0 +1,65 @@
+//! Why a token is refused.
+
+/// The name, for logs, metrics and audit records, is what this displays; what exactly was wrong with a
+/// header or claim is for `token inspect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenFault {
+    /// Two `Authorization` fields, or two of whatever carries the token.
+    #[error("authorization_repeated")]
+    Repeated,
+    /// `Authorization` with anything else than one bearer token.
+    #[error("authorization_not_bearer")]
+    NotBearer,
+    /// One token here and one there.
+    #[error("token_in_two_places")]
+    TwoPlaces,
+    /// Longer than 8 KiB.
+    #[error("token_too_long")]
+    TooLong,
+    /// Not three parts in base64url (RFC 7515, 7.1): a JWE has five.
+    #[error("token_malformed")]
+    Malformed,
+    /// The header asks for what is never done, or can't be read in one way only.
+    #[error("token_header_refused")]
+    Header(&'static str),
+    /// An algorithm that is known, and not this issuer's.
+    #[error("token_algorithm_refused")]
+    Algorithm,
+    /// No issuer of the route has this `iss`.
+    #[error("token_issuer_unknown")]
+    UnknownIssuer,
+    /// The issuer has no such key.
+    #[error("token_key_unknown")]
+    UnknownKey,
+    /// The issuer's keys could not be fetched for longer than they may serve on.
+    #[error("token_keys_outlived")]
+    KeysOutlived,
+    /// The signature is not the key's.
+    #[error("token_signature_invalid")]
+    Signature,
+    /// A claim is missing or has the wrong type, or the claims can't be read in one way only.
+    #[error("token_claims_invalid")]
+    Claims(&'static str),
+    /// A claim that the issuer's tokens must carry is not there, or says something else.
+    #[error("token_claim_required")]
+    Required,
+    /// The token is for others.
+    #[error("token_audience_wrong")]
+    Audience,
+    /// Its time is over.
+    #[error("token_expired")]
+    Expired,
+    /// Its time has not come.
+    #[error("token_not_yet_valid")]
+    NotYetValid,
+}
+
+impl TokenFault {
+    /// What exactly was wrong, where the name says it for several.
+    pub fn detail(&self) -> Option<&'static str> {
+        match self {
+            Self::Header(detail) | Self::Claims(detail) => Some(detail),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Is this token current, meant for us, and signed by an issuer we trust?
+//!
+//! ```text
+//! jws        the token taken apart, its header judged
+//! json       strictly: one reading or none
+//! claims     what it says, and what goes where
+//! signature  what is signed how; jwk, by which key
+//! keys       an issuer's keys: JWKS by file or URL, kept current
+//! verified   tokens that were proven already
+//! fault      why not
+//! ```
+//!
+//! aws-lc-rs checks signatures; the rest is read here, once: a library that takes a token apart by itself
+//! would read it a second time, and in another way.
+
+mod claims;
+mod fault;
+mod json;
+mod jwk;
+mod jws;
+mod keys;
+mod signature;
+mod verified;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+pub use claims::{ClaimMap, ClaimPath, ClaimValue, RequiredClaim};
+pub(crate) use claims::{Claims, issuer};
+pub use fault::TokenFault;
+pub(crate) use jws::{Header, Jws};
+pub use keys::{KeyError, KeySet, KeySource, KeyStore};
+pub use signature::Algorithm;
+pub(crate) use verified::{TokenHash, Verified};
+use verified::{VerifiedTokens, unix_now};
+
+use claims::{judge_audience, judge_required};
+
+/// What tokens of one issuer must satisfy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerRules {
+    /// Name in configuration, logs and policy.
+    pub name: String,
+    /// Exact value of `iss`.
+    pub issuer: String,
+    /// Values of `aud`, one of which the token must carry.
+    pub audiences: BTreeSet<String>,
+    /// Signature algorithms.
+    pub algorithms: Vec<Algorithm>,
+    /// How far clocks may differ when `exp`, `nbf` and `iat` are read.
+    pub leeway: Duration,
+    /// What else the token must carry.
+    pub required: Vec<RequiredClaim>,
+    /// Which claims say what.
+    pub claims: ClaimMap,
+}
+
+/// A trusted issuer with its keys.
+#[derive(Debug)]
+pub struct Issuer {
+    rules: IssuerRules,
+    keys: KeyStore,
+    verified: VerifiedTokens,
+}
+
+impl Issuer {
+    /// An issuer with these rules and keys.
+    pub fn new(rules: IssuerRules, keys: KeyStore) -> Self {
+        Self {
+            rules,
+            keys,
+            verified: VerifiedTokens::default(),
+        }
+    }
+
+    /// Its rules.
+    pub fn rules(&self) -> &IssuerRules {
+        &self.rules
+    }
+
+    /// Its keys.
+    pub fn keys(&self) -> &KeyStore {
+        &self.keys
+    }
+
+    /// What was proven of a token of this issuer before, and holds.
+    pub(crate) fn recognise(&self, hash: TokenHash) -> Result<Option<Arc<Verified>>, TokenFault> {
+        self.verified.find(hash, &self.keys.current())
+    }
+
+    /// Proves a token that names this issuer.
+    pub(crate) fn verify(
+        &self,
+        token: &Jws<'_>,
+        hash: TokenHash,
+    ) -> Result<Arc<Verified>, TokenFault> {
+        let header = Header::of(&token.header)?;
+        if !self.rules.algorithms.contains(&header.algorithm) {
+            return Err(TokenFault::Algorithm);
+        }
+        let keys = self.keys.current();
+        let Some((key_id, key)) = keys.find(header.key_id, header.algorithm) else {
+            self.keys.ask_for_refresh();
+            return Err(TokenFault::UnknownKey);
+        };
+        if !key.verify(token.message, &token.signature) {
+            return Err(TokenFault::Signature);
+        }
+        let key_id = key_id.map(str::to_owned);
+        if issuer(&token.claims)? != self.rules.issuer {
+            return Err(TokenFault::UnknownIssuer);
+        }
+        let claims = Claims::of(&token.claims)?;
+        judge_audience(&token.claims, &self.rules.audiences)?;
+        judge_required(&token.claims, &self.rules.required)?;
+        let principal = self
+            .rules
+            .claims
+            .principal(&self.rules.name, &token.claims)?;
+        let leeway = self.rules.leeway.as_secs();
+        let from = claims.not_before.max(claims.issued).unwrap_or(0);
+        let verified = Arc::new(Verified {
+            principal: Arc::new(principal),
+            key_id,
+            from: from.saturating_sub(leeway),
+            until: claims.expires.saturating_add(leeway),
+            claims,
+            keys,
+        });
+        verified.is_current(unix_now())?;
+        self.verified.remember(hash, &verified);
+        Ok(verified)
+    }
+}
