@@ -3,29 +3,52 @@
 use std::sync::Arc;
 
 use audit::Journal;
-use gateway::{CertificateNews, Certificates, ClientCertificates, Upstream, UpstreamNews};
+use gateway::{
+    CertificateNews, Certificates, ClientCertificates, Issuer, KeyNews, Upstream, UpstreamNews,
+};
 
-use crate::{config::IssuerConfig, trail::note};
+use crate::trail::note;
 
 /// Loads an issuer's keys for the first time. A failure is told, and mended later: until then
 /// its tokens are refused.
-pub(crate) async fn load_keys(config: &IssuerConfig) {
-    let issuer = &config.issuer.rules().name;
-    match config.issuer.keys().refresh().await {
-        Ok(count) => tracing::info!(issuer, count, "keys loaded"),
+pub(crate) async fn load_keys(issuer: &Issuer, journal: &Journal) {
+    let name = &issuer.rules().name;
+    match issuer.keys().refresh().await {
+        Ok(count) => tracing::info!(issuer = name, count, "keys loaded"),
         Err(error) => {
-            tracing::error!(issuer, %error, "NO KEYS: every token of this issuer is refused");
+            tracing::error!(issuer = name, %error, "NO KEYS: every token of this issuer is refused");
+            note(journal, "keys_failed", &format!("{name}: {error}"));
         }
     }
 }
 
 /// Keeps an issuer's keys current. Never ends.
-pub(crate) async fn keep_keys(config: IssuerConfig) {
-    let name = &config.issuer.rules().name;
-    config
-        .issuer
+pub(crate) async fn keep_keys(issuer: Arc<Issuer>, journal: Arc<Journal>) {
+    let name = issuer.rules().name.as_str();
+    let tell = |step: &str, detail: &str| note(&journal, step, &format!("{name}: {detail}"));
+    issuer
         .keys()
-        .keep_current(name, config.refresh)
+        .keep_current(|news| match news {
+            KeyNews::Loaded(count) => {
+                tracing::info!(issuer = name, count, "other keys are in force");
+                tell("keys_loaded", &format!("{count} in force"));
+            }
+            KeyNews::Recovered(count) => {
+                tracing::info!(issuer = name, count, "keys can be had again");
+                tell("keys_recovered", &format!("{count} in force"));
+            }
+            KeyNews::Failed(error) => {
+                tracing::error!(issuer = name, %error, "KEYS NOT REFRESHED; the last good ones stay for a while");
+                tell("keys_failed", &error.to_string());
+            }
+            KeyNews::FailedAgain(error) => {
+                tracing::warn!(issuer = name, %error, "keys not refreshed; the last good ones stay for a while");
+            }
+            KeyNews::Outlived(error) => {
+                tracing::error!(issuer = name, %error, "NO KEYS: they could not be refreshed for too long, and every token of this issuer is refused");
+                tell("keys_outlived", &error.to_string());
+            }
+        })
         .await;
 }
 

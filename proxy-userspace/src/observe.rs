@@ -190,6 +190,8 @@ impl Collector for Seen {
         let about = "Requests that wait for a turn or a connection";
         gauge(&mut encoder, "upstream_waiting_requests", about, waiting)?;
 
+        self.encode_issuers(&mut encoder)?;
+
         let sizes = watched.lists.sizes().into_iter();
         let sizes = sizes.map(|size| {
             let labels = vec![("list", size.list), ("trusted", size.trusted.to_string())];
@@ -206,6 +208,33 @@ impl Collector for Seen {
 }
 
 impl Seen {
+    fn encode_issuers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let [mut keys, mut good, mut outlived, mut fetches] = [const { Vec::<Sample>::new() }; 4];
+        for issuer in self.0.live.current().issuers.iter() {
+            let report = issuer.keys().report();
+            let name = ("issuer", issuer.rules().name.clone());
+            keys.push((vec![name.clone()], report.count as u64));
+            outlived.push((vec![name.clone()], u64::from(report.outlived)));
+            if let Some(at) = report.good {
+                let at = at.duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
+                good.push((vec![name.clone()], at));
+            }
+            for (outcome, count) in [("done", report.fetched), ("failed", report.failed)] {
+                let labels = vec![name.clone(), ("outcome", outcome.to_owned())];
+                fetches.push((labels, count));
+            }
+        }
+        let about = "Keys of an issuer that are in force";
+        gauge(encoder, "issuer_keys", about, keys)?;
+        let about = "When an issuer's keys could be had last, in seconds since the epoch";
+        gauge(encoder, "issuer_keys_good_timestamp_seconds", about, good)?;
+        let about =
+            "Whether an issuer's keys could not be had for too long: its tokens are refused";
+        gauge(encoder, "issuer_keys_outlived", about, outlived)?;
+        let about = "Times that an issuer's keys were read or fetched, or could not be";
+        counter(encoder, "issuer_key_fetches", about, fetches)
+    }
+
     fn encode_kernel(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let counted = self.0.lists.with_kernel(|kernel| kernel.counters().ok());
         let guarded = u64::from(counted.is_some());

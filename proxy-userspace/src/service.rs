@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::Path,
 
 use audit::Journal;
 use gateway::{
-    Certificates, Gateway, Listener, Live, Metrics, SourceGate, Upstream, Upstreams, Workers,
+    Certificates, Gateway, Issuer, Issuers, Listener, Live, Metrics, SourceGate, Upstream,
+    Upstreams, Workers,
 };
 use tokio::sync::watch;
 
@@ -13,7 +14,7 @@ use crate::{
     automatic::{Automatic, Plain},
     bound::{Bound, ServiceError},
     changes::{self, Routes, Written, note_change, note_tables},
-    config::{self, Config, IssuerConfig, ListenerConfig, Mistakes, ServiceConfig},
+    config::{self, Config, ListenerConfig, Mistakes, ServiceConfig},
     current,
     lifeline::{Lifelines, Needed},
     lists::Lists,
@@ -72,7 +73,7 @@ pub(crate) struct Service {
     needed: Vec<Needed>,
     listeners: Vec<Serving>,
     upstreams: BTreeMap<String, (Arc<Upstream>, Task)>,
-    issuers: BTreeMap<String, (Arc<gateway::Issuer>, Task)>,
+    issuers: BTreeMap<String, (Arc<Issuer>, Task)>,
     automatic: Automatic,
 }
 
@@ -89,8 +90,8 @@ impl Service {
     ) -> Result<Self, ServiceError> {
         let mut issuers = BTreeMap::new();
         for issuer in config.issuers {
-            current::load_keys(&issuer).await;
-            let (name, kept) = keep_issuer(issuer);
+            current::load_keys(&issuer, &journal).await;
+            let (name, kept) = keep_issuer(issuer, &journal);
             issuers.insert(name, kept);
         }
         let upstreams: BTreeMap<_, _> = config
@@ -189,11 +190,11 @@ impl Service {
         let mut changes = Vec::new();
         let mut issuers = Vec::new();
         for issuer in config.issuers {
-            let name = issuer.issuer.rules().name.clone();
+            let name = issuer.rules().name.clone();
             let before = self.issuers.get(&name).map(|(issuer, _)| issuer);
-            let taken_over = before.is_some_and(|it| issuer.issuer.keys().take_over(it.keys()));
+            let taken_over = before.is_some_and(|it| issuer.keys().take_over(it.keys()));
             if !taken_over {
-                let loaded = issuer.issuer.keys().refresh().await;
+                let loaded = issuer.keys().refresh().await;
                 loaded.map_err(|error| ReloadError::Keys {
                     issuer: name.clone(),
                     why: error.to_string(),
@@ -224,7 +225,10 @@ impl Service {
         let gate = Arc::clone(&self.lists) as Arc<dyn SourceGate>;
         let plain = self.automatic.bind(config.acme.as_ref(), gate).await?;
 
-        let issuers: BTreeMap<_, _> = issuers.into_iter().map(keep_issuer).collect();
+        let issuers: BTreeMap<_, _> = issuers
+            .into_iter()
+            .map(|issuer| keep_issuer(issuer, &self.journal))
+            .collect();
         let mut upstreams = BTreeMap::new();
         let mut before = std::mem::take(&mut self.upstreams);
         for spec in config.upstreams {
@@ -337,7 +341,7 @@ impl Service {
 
 fn compose(
     (routes, tcp_routes): (policy::RouteTable, policy::TcpRouteTable),
-    issuers: &BTreeMap<String, (Arc<gateway::Issuer>, Task)>,
+    issuers: &BTreeMap<String, (Arc<Issuer>, Task)>,
     upstreams: &BTreeMap<String, (Arc<Upstream>, Task)>,
     (lists, journal, metrics): (&Arc<Lists>, &Arc<Journal>, &Arc<Metrics>),
 ) -> Result<Gateway, ServiceError> {
@@ -346,25 +350,28 @@ fn compose(
         .map(|(upstream, _)| Arc::clone(upstream))
         .collect();
     let issuers = issuers.values().map(|(issuer, _)| Arc::clone(issuer));
-    Gateway::new(
-        routes,
-        tcp_routes,
-        issuers.collect(),
-        upstreams,
-        Arc::clone(lists) as Arc<dyn SourceGate>,
-        Arc::clone(journal),
-        Arc::clone(metrics),
-    )
-    .map_err(|source| ServiceError::System {
-        what: "randomness",
-        source,
-    })
+    Issuers::new(issuers)
+        .and_then(|issuers| {
+            Gateway::new(
+                routes,
+                tcp_routes,
+                issuers,
+                upstreams,
+                Arc::clone(lists) as Arc<dyn SourceGate>,
+                Arc::clone(journal),
+                Arc::clone(metrics),
+            )
+        })
+        .map_err(|source| ServiceError::System {
+            what: "randomness",
+            source,
+        })
 }
 
-fn keep_issuer(config: IssuerConfig) -> (String, (Arc<gateway::Issuer>, Task)) {
-    let issuer = Arc::clone(&config.issuer);
+fn keep_issuer(issuer: Arc<Issuer>, journal: &Arc<Journal>) -> (String, (Arc<Issuer>, Task)) {
     let name = issuer.rules().name.clone();
-    let task = Task(tokio::spawn(current::keep_keys(config)));
+    let kept = current::keep_keys(Arc::clone(&issuer), Arc::clone(journal));
+    let task = Task(tokio::spawn(kept));
     (name, (issuer, task))
 }
 

@@ -1,14 +1,15 @@
 //! The configuration file: as written, then as proven.
 //!
 //! ```text
-//! written, written_acme, written_tcp, written_upstream   the TOML shape; unknown keys are refused
-//! prove     and prove_acme, prove_feeds, prove_health, prove_issuers, prove_kernel, prove_routes, prove_tcp, prove_tls, prove_upstreams, value: everything checked and loaded that can be, without running anything
+//! written, written_acme, written_issuer, written_tcp, written_upstream   the TOML shape; unknown keys are refused
+//! prove     and prove_acme, prove_claims, prove_feeds, prove_health, prove_issuers, prove_kernel, prove_routes, prove_tcp, prove_tls, prove_upstreams, value: everything checked and loaded that can be, without running anything
 //! mistake   an error that names file, line, key, value and mend
 //! ```
 
 mod mistake;
 mod prove;
 mod prove_acme;
+mod prove_claims;
 mod prove_clients;
 mod prove_feeds;
 mod prove_health;
@@ -22,13 +23,14 @@ mod prove_upstreams;
 mod value;
 mod written;
 mod written_acme;
+mod written_issuer;
 mod written_tcp;
 mod written_upstream;
 
 use std::{fs, path::Path};
 
 pub(crate) use mistake::{Mistake, Mistakes};
-pub(crate) use prove::{Config, IssuerConfig, KernelConfig, ListenerConfig, ServiceConfig};
+pub(crate) use prove::{Config, KernelConfig, ListenerConfig, ServiceConfig};
 pub(crate) use prove_acme::{AcmeConfig, PlainConfig};
 pub(crate) use prove_kernel::limit_setting;
 

@@ -37,7 +37,7 @@ use crate::lifeline::Needed;
 pub(crate) struct ServiceConfig {
     pub(crate) listeners: Vec<ListenerConfig>,
     pub(crate) acme: Option<AcmeConfig>,
-    pub(crate) issuers: Vec<IssuerConfig>,
+    pub(crate) issuers: Vec<Arc<Issuer>>,
     pub(crate) upstreams: Vec<UpstreamSpec>,
     /// Hosts that upstreams and keys are on.
     pub(crate) needed: Vec<Needed>,
@@ -101,11 +101,6 @@ pub(crate) struct ListenerConfig {
     pub(crate) spec: ListenerSpec,
 }
 
-pub(crate) struct IssuerConfig {
-    pub(crate) issuer: Arc<Issuer>,
-    pub(crate) refresh: Duration,
-}
-
 pub(crate) struct KernelConfig {
     pub(crate) interfaces: Vec<String>,
     pub(crate) bpffs: PathBuf,
@@ -123,7 +118,10 @@ fn needed(written: &Written) -> Vec<Needed> {
     });
     let keys = written.issuer.iter().filter_map(|issuer| {
         let what = format!("the keys of issuer {:?}", issuer.issuer.as_ref());
-        Needed::of_url(issuer.jwks_url.as_ref()?.as_ref(), what)
+        let discovered = issuer.discovery.as_ref().filter(|it| *it.as_ref());
+        let discovered = discovered.map(|_| issuer.issuer.as_ref());
+        let url = issuer.jwks_url.as_ref().map(Spanned::as_ref);
+        Needed::of_url(url.or(discovered)?, what)
     });
     let feeds = written.feed.iter().filter_map(|feed| {
         let feed = feed.as_ref();

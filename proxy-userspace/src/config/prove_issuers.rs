@@ -1,39 +1,41 @@
 //! Issuers as proven.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use gateway::{
-    AddressRule, Algorithm, ClaimMap, FetchBounds, Fetcher, Issuer, IssuerRules, KeySet, KeySource,
-    KeyStore, trust_anchors,
+    AddressRule, Algorithm, ClientConfig, Discovery, FetchBounds, Fetcher, Issuer, IssuerRules,
+    KeySet, KeySource, KeyStore, KeyTimes, TokenLocation, trust_anchors,
 };
+use http::HeaderName;
 use toml::Spanned;
 
 use super::{
     mistake::Prover,
-    prove::IssuerConfig,
+    prove_claims::{claim_map, required},
     value::{prove_duration, read_file, reject_repeated},
-    written,
+    written_issuer,
 };
 use crate::feed::parse_prefix;
 
-/// Asymmetric algorithms (RFC 7518, RFC 8037). A shared secret would let every holder of it
-/// issue tokens.
-const ALGORITHMS: [(&str, Algorithm); 9] = [
-    ("RS256", Algorithm::RS256),
-    ("RS384", Algorithm::RS384),
-    ("RS512", Algorithm::RS512),
-    ("PS256", Algorithm::PS256),
-    ("PS384", Algorithm::PS384),
-    ("PS512", Algorithm::PS512),
-    ("ES256", Algorithm::ES256),
-    ("ES384", Algorithm::ES384),
-    ("EdDSA", Algorithm::EdDSA),
+/// Fields that mean something else.
+const TAKEN: [&str; 8] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "dpop",
+    "host",
+    "proxy-authorization",
+    "transfer-encoding",
 ];
 
 /// Widest leeway: more would make `exp` a suggestion.
 const WIDEST_LEEWAY: Duration = Duration::from_secs(300);
 
-pub(super) fn issuers(prover: &mut Prover<'_>, written: &[written::Issuer]) -> Vec<IssuerConfig> {
+pub(super) fn issuers(
+    prover: &mut Prover<'_>,
+    written: &[written_issuer::Issuer],
+) -> Vec<Arc<Issuer>> {
     reject_repeated(prover, "issuer", written.iter().map(|issuer| &issuer.name));
     reject_repeated(
         prover,
@@ -50,8 +52,8 @@ pub(super) fn issuers(prover: &mut Prover<'_>, written: &[written::Issuer]) -> V
 fn prove_issuer(
     prover: &mut Prover<'_>,
     index: usize,
-    written: &written::Issuer,
-) -> Option<IssuerConfig> {
+    written: &written_issuer::Issuer,
+) -> Option<Arc<Issuer>> {
     let key = |name: &str| format!("issuer[{index}].{name}");
     let algorithms = prove_algorithms(prover, &key("algorithms"), &written.algorithms);
     if written.audiences.as_ref().is_empty() {
@@ -73,11 +75,13 @@ fn prove_issuer(
     {
         prover.reject(&key("leeway"), span, "is too wide", "use at most \"5m\"");
     }
-    let refresh = prove_duration(
+    let times = prove_times(prover, index, written);
+    let location = prove_location(prover, index, written);
+    let claims = claim_map(prover, &key("claims"), &written.claims);
+    let required = required(
         prover,
-        &key("jwks_refresh"),
-        written.jwks_refresh.as_ref(),
-        Duration::from_secs(300),
+        &key("required_claims"),
+        written.required_claims.as_ref(),
     );
     let source = prove_key_source(prover, index, written, &algorithms)?;
     let rules = IssuerRules {
@@ -86,13 +90,80 @@ fn prove_issuer(
         audiences: written.audiences.as_ref().iter().cloned().collect(),
         algorithms: algorithms.clone(),
         leeway,
-        required: Vec::new(),
-        claims: ClaimMap::default(),
+        required,
+        claims,
+        location,
     };
-    Some(IssuerConfig {
-        issuer: Arc::new(Issuer::new(rules, KeyStore::new(source, algorithms))),
+    let keys = KeyStore::new(source, algorithms, times);
+    Some(Arc::new(Issuer::new(rules, keys)))
+}
+
+fn prove_times(
+    prover: &mut Prover<'_>,
+    index: usize,
+    written: &written_issuer::Issuer,
+) -> KeyTimes {
+    let mut prove = |name: &str, written: Option<&Spanned<String>>, default| {
+        let key = format!("issuer[{index}].{name}");
+        prove_duration(prover, &key, written, Duration::from_secs(default))
+    };
+    let refresh = prove("jwks_refresh", written.jwks_refresh.as_ref(), 300);
+    let refetch = prove("jwks_refetch", written.jwks_refetch.as_ref(), 30);
+    KeyTimes {
         refresh,
-    })
+        refetch: refetch.min(refresh),
+        outlive: prove("keys_outlive", written.keys_outlive.as_ref(), 24 * 3_600),
+    }
+}
+
+fn prove_location(
+    prover: &mut Prover<'_>,
+    index: usize,
+    written: &written_issuer::Issuer,
+) -> TokenLocation {
+    let key = |name: &str| format!("issuer[{index}].{name}");
+    match (&written.token_cookie, &written.token_header) {
+        (None, None) => TokenLocation::Authorization,
+        (Some(cookie), None) => {
+            // A token of RFC 9110, 5.6.2, as the name of a cookie has to be (RFC 6265, 4.1.1).
+            if HeaderName::from_bytes(cookie.as_ref().as_bytes()).is_err() {
+                let mend = "use letters, digits, - and _, such as \"__Host-token\"";
+                prover.reject(
+                    &key("token_cookie"),
+                    cookie.span(),
+                    "is no name of a cookie",
+                    mend,
+                );
+            }
+            TokenLocation::Cookie(cookie.as_ref().clone())
+        }
+        (None, Some(header)) => {
+            let name = header.as_ref().to_ascii_lowercase();
+            let meant = HeaderName::from_bytes(name.as_bytes()).ok();
+            let meant = meant.filter(|name| {
+                let plain = !name.as_str().contains('_');
+                plain
+                    && !TAKEN.contains(&name.as_str())
+                    && !name.as_str().starts_with("x-portcullis-")
+            });
+            meant.map_or_else(
+                || {
+                    let mend =
+                        "name one of its own, with - in place of _, such as \"x-access-token\"";
+                    let problem = "is no field that can carry a token";
+                    prover.reject(&key("token_header"), header.span(), problem, mend);
+                    TokenLocation::Authorization
+                },
+                TokenLocation::Header,
+            )
+        }
+        (Some(_), Some(header)) => {
+            let problem = "token_cookie says where tokens are already";
+            let mend = "remove one of the two; a second issuer can have the other";
+            prover.reject(&key("token_header"), header.span(), problem, mend);
+            TokenLocation::Authorization
+        }
+    }
 }
 
 fn prove_algorithms(
@@ -100,11 +171,11 @@ fn prove_algorithms(
     key: &str,
     written: &Spanned<Vec<String>>,
 ) -> Vec<Algorithm> {
-    let known = ALGORITHMS.map(|(name, _)| name).join(", ");
+    let known = Algorithm::ALL.map(Algorithm::name).join(", ");
     let mut proven = Vec::new();
     for name in written.as_ref() {
-        match ALGORITHMS.iter().find(|(known, _)| known == name) {
-            Some((_, algorithm)) => proven.push(*algorithm),
+        match Algorithm::named(name) {
+            Some(algorithm) => proven.push(algorithm),
             None => prover.reject(
                 key,
                 written.span(),
@@ -121,68 +192,108 @@ fn prove_algorithms(
             format!("use some of {known}"),
         );
     }
+    if proven.contains(&Algorithm::HS256) && proven.len() > 1 {
+        let problem = "HS256 has to be alone: a public key must never be taken for a secret";
+        prover.reject(key, written.span(), problem, "make two issuers of it");
+    }
     proven
 }
 
 fn prove_key_source(
     prover: &mut Prover<'_>,
     index: usize,
-    written: &written::Issuer,
+    written: &written_issuer::Issuer,
     algorithms: &[Algorithm],
 ) -> Option<KeySource> {
     let key = |name: &str| format!("issuer[{index}].{name}");
-    match (&written.jwks_file, &written.jwks_url) {
-        (Some(path), None) => {
+    let discovery = written.discovery.as_ref().filter(|it| *it.as_ref());
+    let is_secret = algorithms == [Algorithm::HS256];
+    if is_secret && written.jwks_file.is_none() {
+        let problem = "HS256 takes a shared secret, which is in no place for public keys";
+        let mend = "give jwks_file, with mode 600 and a key {\"kty\": \"oct\", …} in it";
+        prover.reject(&key("algorithms"), written.algorithms.span(), problem, mend);
+        return None;
+    }
+    match (&written.jwks_file, &written.jwks_url, discovery) {
+        (Some(path), None, None) => {
             let bytes = read_file(prover, &key("jwks_file"), path)?;
-            if let Err(error) = KeySet::parse(&bytes, algorithms) {
-                prover.reject(
-                    &key("jwks_file"),
-                    path.span(),
-                    error,
-                    "it must hold a JSON object {\"keys\": […]} with a public key for one of the algorithms",
-                );
+            let path = path.as_ref().clone();
+            let source = if is_secret {
+                KeySource::Secret(path)
+            } else {
+                KeySource::File(path)
+            };
+            let judged = source
+                .judge()
+                .and_then(|()| KeySet::parse(&bytes, algorithms));
+            if let Err(error) = judged {
+                let mend = "it must hold a JSON object {\"keys\": […]} with a key for one of the algorithms";
+                let span = written.jwks_file.as_ref().map_or(0..0, Spanned::span);
+                prover.reject(&key("jwks_file"), span, error, mend);
                 return None;
             }
-            Some(KeySource::File(path.as_ref().clone()))
+            Some(source)
         }
-        (None, Some(url)) => {
-            let ca = match &written.jwks_ca {
-                Some(path) => Some(read_file(prover, &key("jwks_ca"), path)?),
-                None => None,
-            };
-            let tls = trust_anchors(ca.as_deref())
-                .map_err(|error| {
-                    let span = written.jwks_ca.as_ref().map_or(url.span(), Spanned::span);
-                    prover.reject(
-                        &key("jwks_ca"),
-                        span,
-                        error,
-                        "give a PEM file of certificates",
-                    );
-                })
-                .ok()?;
-            let rule = prove_addresses(prover, &key("jwks_allow_addresses"), written);
+        (None, Some(url), None) => {
+            let (tls, rule) = prove_fetching(prover, index, written, url.span())?;
             Fetcher::new(url.as_ref(), tls, rule, FetchBounds::KEYS)
                 .map_err(|error| {
-                    let mend = "give an https:// URL, and in jwks_allow_addresses the ranges inside your network it may lead to";
-                    prover.reject(&key("jwks_url"), url.span(), error, mend);
+                    prover.reject(&key("jwks_url"), url.span(), error, REACH);
                 })
                 .ok()
                 .map(|fetcher| KeySource::Url(Box::new(fetcher)))
+        }
+        (None, None, Some(found)) => {
+            let (tls, rule) = prove_fetching(prover, index, written, found.span())?;
+            Discovery::new(written.issuer.as_ref(), tls, rule)
+                .map_err(|error| {
+                    prover.reject(&key("issuer"), written.issuer.span(), error, REACH);
+                })
+                .ok()
+                .map(|discovery| KeySource::Discovery(Box::new(discovery)))
         }
         _ => {
             prover.reject(
                 &key("name"),
                 written.name.span(),
                 "has to have its keys from exactly one place",
-                "give either jwks_file or jwks_url",
+                "give one of jwks_file, jwks_url, or discovery = true",
             );
             None
         }
     }
 }
 
-fn prove_addresses(prover: &mut Prover<'_>, key: &str, written: &written::Issuer) -> AddressRule {
+/// How to mend a URL that isn't asked.
+const REACH: &str = "give an https:// URL, and in jwks_allow_addresses the ranges inside your network it may lead to";
+
+fn prove_fetching(
+    prover: &mut Prover<'_>,
+    index: usize,
+    written: &written_issuer::Issuer,
+    span: Range<usize>,
+) -> Option<(ClientConfig, AddressRule)> {
+    let key = |name: &str| format!("issuer[{index}].{name}");
+    let ca = match &written.jwks_ca {
+        Some(path) => Some(read_file(prover, &key("jwks_ca"), path)?),
+        None => None,
+    };
+    let tls = trust_anchors(ca.as_deref())
+        .map_err(|error| {
+            let span = written.jwks_ca.as_ref().map_or(span, Spanned::span);
+            let mend = "give a PEM file of certificates";
+            prover.reject(&key("jwks_ca"), span, error, mend);
+        })
+        .ok()?;
+    let rule = prove_addresses(prover, &key("jwks_allow_addresses"), written);
+    Some((tls, rule))
+}
+
+fn prove_addresses(
+    prover: &mut Prover<'_>,
+    key: &str,
+    written: &written_issuer::Issuer,
+) -> AddressRule {
     let mut rule = AddressRule::default();
     if let Some(ranges) = &written.jwks_allow_addresses {
         for range in ranges.as_ref() {

@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::{
     mistake::Prover,
     value::{in_range, reject_repeated},
-    written,
+    written, written_issuer,
     written_tcp::ListenerProtocol,
     written_upstream,
 };
@@ -25,7 +25,7 @@ pub(super) fn routes(
     written: &[written::Route],
     listeners: &[written::Listener],
     upstreams: &[written_upstream::Upstream],
-    issuers: &[written::Issuer],
+    issuers: &[written_issuer::Issuer],
 ) -> RouteTable {
     let has_requests = listeners
         .iter()
@@ -70,7 +70,7 @@ fn prove_route(
     index: usize,
     written: &written::Route,
     upstreams: &[written_upstream::Upstream],
-    issuers: &[written::Issuer],
+    issuers: &[written_issuer::Issuer],
 ) -> Option<Route> {
     let key = |name: &str| format!("route[{index}].{name}");
     let upstream = prove_route_upstream(prover, &key("upstream"), written, upstreams);
@@ -166,7 +166,7 @@ fn prove_access(
     prover: &mut Prover<'_>,
     index: usize,
     written: &written::Route,
-    issuers: &[written::Issuer],
+    issuers: &[written_issuer::Issuer],
 ) -> Access {
     let key = |name: &str| format!("route[{index}].{name}");
     if matches!(written.access, Some(written::Access::Public)) {

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::{
     written_acme::{Acme, Automatic},
+    written_issuer::Issuer,
     written_tcp::{ListenerProtocol, TcpRoute},
     written_upstream::Upstream,
 };
@@ -154,32 +155,6 @@ pub(crate) struct ClientCertificates {
 pub(crate) enum ClientCertificateMode {
     Required,
     Optional,
-}
-
-/// `[[issuer]]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Issuer {
-    /// Name that routes use.
-    pub(crate) name: Spanned<String>,
-    /// Exact value of `iss`.
-    pub(crate) issuer: Spanned<String>,
-    /// Values of `aud`, one of which a token must carry.
-    pub(crate) audiences: Spanned<Vec<String>>,
-    /// Signature algorithms, such as `["ES256"]`.
-    pub(crate) algorithms: Spanned<Vec<String>>,
-    /// JWKS in a file. Either this or `jwks_url`.
-    pub(crate) jwks_file: Option<Spanned<PathBuf>>,
-    /// JWKS at an https URL.
-    pub(crate) jwks_url: Option<Spanned<String>>,
-    /// PEM file with the certificates to trust for `jwks_url`; the system's without it.
-    pub(crate) jwks_ca: Option<Spanned<PathBuf>>,
-    /// Ranges that `jwks_url` may lead to although they aren't public.
-    pub(crate) jwks_allow_addresses: Option<Spanned<Vec<String>>>,
-    /// How often the keys are read again.
-    pub(crate) jwks_refresh: Option<Spanned<String>>,
-    /// How far clocks may differ when `exp` and `nbf` are read.
-    pub(crate) leeway: Option<Spanned<String>>,
 }
 
 /// `[[route]]`

@@ -46,7 +46,9 @@ pub(super) async fn obtain(feed: &Feed, known: &Validators) -> Result<Obtained, 
         Source::Input => Err(ObtainError::OnlyByHand),
         Source::Url(fetcher) => Ok(match fetcher.get_if_changed(known).await? {
             Fetched::Unchanged => Obtained::Unchanged,
-            Fetched::Document { bytes, validators } => Obtained::Content {
+            Fetched::Document {
+                bytes, validators, ..
+            } => Obtained::Content {
                 bytes: bytes.into(),
                 validators,
             },

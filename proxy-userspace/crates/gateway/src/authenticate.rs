@@ -1,37 +1,68 @@
-//! Who is calling? The bearer token of the request, if its route asks for one.
+//! Who is calling? The token of the request, if its route asks for one.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use policy::{Access, Route};
 
-use crate::token::{Issuer, Jws, TokenFault, TokenHash, Verified, issuer};
+use crate::token::{
+    Issuer, Jws, TokenFault, TokenHasher, TokenLocation, Verified, issuer as issuer_of,
+};
 
 /// The trusted issuers by their configured names.
-#[derive(Clone, Debug, Default)]
-pub struct Issuers(BTreeMap<String, Arc<Issuer>>);
-
-impl FromIterator<Arc<Issuer>> for Issuers {
-    fn from_iter<I: IntoIterator<Item = Arc<Issuer>>>(issuers: I) -> Self {
-        Self(
-            issuers
-                .into_iter()
-                .map(|issuer| (issuer.rules().name.clone(), issuer))
-                .collect(),
-        )
-    }
+#[derive(Clone, Debug)]
+pub struct Issuers {
+    by_name: BTreeMap<String, Arc<Issuer>>,
+    hasher: TokenHasher,
+    /// Where tokens are besides `Authorization`.
+    carriers: Vec<TokenLocation>,
 }
 
 impl Issuers {
+    /// These ones.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn new(issuers: impl IntoIterator<Item = Arc<Issuer>>) -> Result<Self, io::Error> {
+        let by_name: BTreeMap<_, _> = issuers
+            .into_iter()
+            .map(|issuer| (issuer.rules().name.clone(), issuer))
+            .collect();
+        let mut carriers = Vec::new();
+        for issuer in by_name.values() {
+            let location = &issuer.rules().location;
+            if *location != TokenLocation::Authorization && !carriers.contains(location) {
+                carriers.push(location.clone());
+            }
+        }
+        Ok(Self {
+            by_name,
+            hasher: TokenHasher::new()?,
+            carriers,
+        })
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Issuer>> {
-        self.0.values()
+        self.by_name.values()
+    }
+
+    /// Takes cookies and fields that carry tokens out of what goes upstream, whichever route it is on: they
+    /// were meant for us, and an upstream that has them can be somebody else with them.
+    pub(crate) fn withhold(&self, headers: &mut HeaderMap) {
+        for carrier in &self.carriers {
+            match carrier {
+                TokenLocation::Authorization => {}
+                TokenLocation::Header(name) => remove_field(headers, name),
+                TokenLocation::Cookie(name) => remove_cookie(headers, name),
+            }
+        }
     }
 }
 
 /// What was proven of the caller; `None` where the route is public, or asks for a token and none was sent:
 /// the policy says what that means.
-pub(crate) fn authenticate(
+pub(crate) async fn authenticate(
     route: &Route,
     headers: &HeaderMap,
     issuers: &Issuers,
@@ -42,36 +73,60 @@ pub(crate) fn authenticate(
     else {
         return Ok(None);
     };
-    let Some(token) = bearer_token(headers)? else {
+    let accepted = || accepted.iter().filter_map(|name| issuers.by_name.get(name));
+    let Some((token, location)) = sent_token(headers, accepted())? else {
         return Ok(None);
     };
-    let hash = TokenHash::of(token);
-    let accepted = || accepted.iter().filter_map(|name| issuers.0.get(name));
+    let from_there = || accepted().filter(|issuer| issuer.rules().location == *location);
+    let hash = issuers.hasher.hash(token);
     // What an issuer proved is known to it alone: no route takes another's word.
-    for issuer in accepted() {
-        if let Some(verified) = issuer.recognise(hash)? {
+    for issuer in from_there() {
+        if let Some(hash) = hash
+            && let Some(verified) = issuer.recognise(hash)?
+        {
             return Ok(Some(verified));
         }
     }
     let parsed = Jws::parse(token)?;
     // Believed only after its signature.
-    let claimed = issuer(&parsed.claims)?;
-    let issuer = accepted()
+    let claimed = issuer_of(&parsed.claims)?;
+    let issuer = from_there()
         .find(|issuer| issuer.rules().issuer == claimed)
         .ok_or(TokenFault::UnknownIssuer)?;
-    issuer.verify(&parsed, hash).map(Some)
+    issuer.verify(&parsed, hash).await.map(Some)
+}
+
+/// The token, and where it was: in one of the places of the accepted issuers and no other. Whoever sends two
+/// may have got one of them from somebody else.
+fn sent_token<'h, 'i>(
+    headers: &'h HeaderMap,
+    accepted: impl Iterator<Item = &'i Arc<Issuer>>,
+) -> Result<Option<(&'h str, &'i TokenLocation)>, TokenFault> {
+    let mut sent: Option<(&str, &TokenLocation)> = None;
+    for issuer in accepted {
+        let location = &issuer.rules().location;
+        if sent.is_some_and(|(_, known)| known == location) {
+            continue;
+        }
+        let token = match location {
+            TokenLocation::Authorization => bearer_token(headers)?,
+            TokenLocation::Header(name) => field_token(headers, name)?,
+            TokenLocation::Cookie(name) => cookie_token(headers, name)?,
+        };
+        match (token, sent) {
+            (None, _) => {}
+            (Some(token), None) => sent = Some((token, location)),
+            (Some(_), Some(_)) => return Err(TokenFault::TwoPlaces),
+        }
+    }
+    Ok(sent)
 }
 
 /// RFC 6750, 2.1. One Authorization field, and nothing else than a bearer token in it.
 fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, TokenFault> {
-    let mut fields = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(field) = fields.next() else {
+    let Some(field) = field_token(headers, &header::AUTHORIZATION)? else {
         return Ok(None);
     };
-    if fields.next().is_some() {
-        return Err(TokenFault::Repeated);
-    }
-    let field = field.to_str().map_err(|_| TokenFault::NotBearer)?;
     let (scheme, token) = field.split_once(' ').ok_or(TokenFault::NotBearer)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(TokenFault::NotBearer);
@@ -79,18 +134,95 @@ fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, TokenFault> {
     Ok(Some(token))
 }
 
+fn field_token<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'h str>, TokenFault> {
+    let mut fields = headers.get_all(name).iter();
+    let Some(field) = fields.next() else {
+        return Ok(None);
+    };
+    if fields.next().is_some() {
+        return Err(TokenFault::Repeated);
+    }
+    let field = field.to_str().map_err(|_| TokenFault::NotBearer)?;
+    Ok(Some(field))
+}
+
+/// Of several cookies with one name, whichever comes first is chance (RFC 6265, 4.2.2).
+fn cookie_token<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, TokenFault> {
+    let mut values = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .flat_map(|field| field.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|cookie| value_of(cookie, name));
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(TokenFault::Repeated);
+    }
+    let value = std::str::from_utf8(value).map_err(|_| TokenFault::NotBearer)?;
+    Ok(Some(value))
+}
+
+fn value_of<'c>(cookie: &'c [u8], name: &str) -> Option<&'c [u8]> {
+    let rest = cookie.trim_ascii().strip_prefix(name.as_bytes())?;
+    rest.trim_ascii_start()
+        .strip_prefix(b"=")
+        .map(<[u8]>::trim_ascii)
+}
+
+/// And what CGI-style servers take for it.
+fn remove_field(headers: &mut HeaderMap, name: &HeaderName) {
+    let alike = |other: &HeaderName| other.as_str().replace('_', "-") == name.as_str();
+    let found: Vec<HeaderName> = headers.keys().filter(|it| alike(it)).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+fn remove_cookie(headers: &mut HeaderMap, name: &str) {
+    let cookies = || {
+        headers
+            .get_all(header::COOKIE)
+            .iter()
+            .flat_map(|field| field.as_bytes().split(|byte| *byte == b';'))
+            .map(<[u8]>::trim_ascii)
+    };
+    if !cookies().any(|cookie| value_of(cookie, name).is_some()) {
+        return;
+    }
+    let others: Vec<&[u8]> = cookies()
+        .filter(|cookie| !cookie.is_empty() && value_of(cookie, name).is_none())
+        .collect();
+    let others = HeaderValue::from_bytes(&others.join(&b"; "[..]));
+    headers.remove(header::COOKIE);
+    if let Ok(others) = others
+        && !others.is_empty()
+    {
+        headers.insert(header::COOKIE, others);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
-    fn found(values: &[&'static str]) -> Result<Option<String>, TokenFault> {
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(header::AUTHORIZATION, HeaderValue::from_static(value));
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
         }
-        bearer_token(&headers).map(|token| token.map(str::to_owned))
+        headers
+    }
+
+    fn found(values: &[&'static str]) -> Result<Option<String>, TokenFault> {
+        let fields: Vec<_> = values
+            .iter()
+            .map(|value| ("authorization", *value))
+            .collect();
+        bearer_token(&headers(&fields)).map(|token| token.map(str::to_owned))
     }
 
     #[test]
@@ -101,5 +233,46 @@ mod tests {
         assert_eq!(found(&["Basic abc"]), Err(TokenFault::NotBearer));
         assert_eq!(found(&["Bearer"]), Err(TokenFault::NotBearer));
         assert_eq!(found(&["Bearer a", "Bearer a"]), Err(TokenFault::Repeated));
+    }
+
+    #[test]
+    fn a_cookie_is_found_by_its_whole_name_and_once() {
+        let found = |cookies: &[&'static str]| {
+            let fields: Vec<_> = cookies.iter().map(|value| ("cookie", *value)).collect();
+            let headers = headers(&fields);
+            cookie_token(&headers, "sid").map(|it| it.map(str::to_owned))
+        };
+        assert_eq!(found(&[]), Ok(None));
+        assert_eq!(
+            found(&["a=b; sid=x.y.z; c=d"]),
+            Ok(Some("x.y.z".to_owned()))
+        );
+        assert_eq!(found(&["a=b", "sid=x"]), Ok(Some("x".to_owned())));
+        assert_eq!(found(&["xsid=x; sid2=y; Sid=z; a=sid=x"]), Ok(None));
+        assert_eq!(found(&["sid=x; sid=x"]), Err(TokenFault::Repeated));
+        assert_eq!(found(&["sid=x", "a=b;sid=y"]), Err(TokenFault::Repeated));
+    }
+
+    #[test]
+    fn what_carried_a_token_goes_no_further() {
+        let mut sent = headers(&[
+            ("cookie", "a=b; sid=x;c=d"),
+            ("cookie", "sid2=y"),
+            ("x-token", "x"),
+            ("x_token", "x"),
+        ]);
+        remove_cookie(&mut sent, "sid");
+        remove_field(&mut sent, &HeaderName::from_static("x-token"));
+        let left: Vec<_> = sent.iter().map(|(_, value)| value.as_bytes()).collect();
+        assert_eq!(left, [&b"a=b; c=d; sid2=y"[..]]);
+        let mut alone = headers(&[("cookie", " sid=x ")]);
+        remove_cookie(&mut alone, "sid");
+        assert!(alone.is_empty());
+        let mut others = headers(&[("cookie", "a=b;c=d")]);
+        remove_cookie(&mut others, "sid");
+        assert_eq!(
+            others.get("cookie"),
+            Some(&HeaderValue::from_static("a=b;c=d"))
+        );
     }
 }

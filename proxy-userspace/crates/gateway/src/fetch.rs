@@ -1,10 +1,13 @@
 //! One document over HTTPS, under the rules against server-side request forgery: HTTPS only, no
 //! redirect off its host, a cap on size and time, and no address inside the network unless listed.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -63,6 +66,8 @@ pub enum Fetched {
         bytes: Bytes,
         /// Of this one.
         validators: Validators,
+        /// How long the server says that it is good.
+        fresh: Option<Duration>,
     },
 }
 
@@ -267,6 +272,7 @@ impl Fetcher {
             etag: field(&response, &header::ETAG),
             last_modified: field(&response, &header::LAST_MODIFIED),
         };
+        let fresh = freshness(response.headers());
         let largest = self.bounds.largest;
         let body = Limited::new(response.into_body(), largest).collect().await;
         let body = body.map_err(|error| FetchError::Body {
@@ -276,6 +282,7 @@ impl Fetcher {
         Ok(Fetched::Document {
             bytes: body.to_bytes(),
             validators,
+            fresh,
         })
     }
 }
@@ -283,6 +290,45 @@ impl Fetcher {
 fn field(response: &Response<Incoming>, name: &HeaderName) -> Option<String> {
     let value = response.headers().get(name)?;
     value.to_str().ok().map(str::to_owned)
+}
+
+/// How long an answer is good by what it says of itself (RFC 9111, 4.2.1), less the time that it spent in
+/// caches; none at all where it isn't to be kept.
+fn freshness(fields: &HeaderMap) -> Option<Duration> {
+    let text = |name: HeaderName| fields.get(name).and_then(|value| value.to_str().ok());
+    let age = text(header::AGE).and_then(|age| age.trim().parse().ok());
+    let age = Duration::from_secs(age.unwrap_or(0));
+    let mut directives = fields
+        .get_all(header::CACHE_CONTROL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|directive| directive.trim().to_ascii_lowercase())
+        .peekable();
+    if directives.peek().is_some() {
+        let mut fresh = None;
+        for directive in directives {
+            if directive == "no-store" || directive == "no-cache" {
+                return Some(Duration::ZERO);
+            }
+            if let Some(seconds) = directive.strip_prefix("max-age=") {
+                fresh = seconds.trim_matches('"').parse().ok();
+            }
+        }
+        if fresh.is_some() {
+            return fresh.map(|fresh| Duration::from_secs(fresh).saturating_sub(age));
+        }
+    }
+    let date = |name| httpdate::parse_http_date(text(name)?).ok();
+    let expires = date(header::EXPIRES)?;
+    // By the server's clock.
+    let now = date(header::DATE).unwrap_or_else(SystemTime::now);
+    Some(
+        expires
+            .duration_since(now)
+            .unwrap_or_default()
+            .saturating_sub(age),
+    )
 }
 
 /// Where a redirect leads, if that is on the same host and port over HTTPS: an absolute URL, or a
@@ -356,5 +402,37 @@ mod tests {
         ] {
             assert_eq!(to(elsewhere), None, "{elsewhere}");
         }
+    }
+
+    #[test]
+    fn an_answer_says_how_long_it_is_good() {
+        let fresh = |fields: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            freshness(&headers).map(|fresh| fresh.as_secs())
+        };
+        let (date, expires) = (
+            ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("expires", "Sun, 06 Nov 1994 08:59:37 GMT"),
+        );
+        assert_eq!(fresh(&[]), None);
+        assert_eq!(
+            fresh(&[("cache-control", "public, Max-Age=600")]),
+            Some(600)
+        );
+        let aged = [("cache-control", "max-age=600"), ("age", "200")];
+        assert_eq!(fresh(&aged), Some(400));
+        assert_eq!(
+            fresh(&[("cache-control", "max-age=600, no-store")]),
+            Some(0)
+        );
+        assert_eq!(fresh(&[date, expires]), Some(600));
+        assert_eq!(fresh(&[expires]), Some(0));
+        assert_eq!(fresh(&[date, ("expires", "0")]), None);
+        let both = [date, expires, ("cache-control", "max-age=5")];
+        assert_eq!(fresh(&both), Some(5));
+        assert_eq!(fresh(&[("cache-control", "max-age=x")]), None);
     }
 }

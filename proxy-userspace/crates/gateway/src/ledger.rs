@@ -130,6 +130,16 @@ impl Ledger {
         self.record.path = Some(request.path().to_string());
     }
 
+    /// The host that is asked for, in canonical form.
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.record.host.as_deref()
+    }
+
+    /// The name of the route.
+    pub(crate) fn route(&self) -> Option<&str> {
+        self.record.route.as_deref()
+    }
+
     pub(crate) fn routed(&mut self, route: &Route, counts: Arc<RouteCounts>) {
         self.counts = counts;
         self.record.route = Some(route.name.clone());

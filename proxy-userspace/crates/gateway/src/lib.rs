@@ -102,13 +102,13 @@ pub use live::Live;
 pub use metrics::Metrics;
 pub use observe::{Observer, Views};
 pub use pipeline::{Gateway, SourceGate, SourceRefusal};
-pub use rustls::pki_types::ServerName;
+pub use rustls::{ClientConfig, pki_types::ServerName};
 pub use stamp::FileStamp;
 pub use staple::StapleFault;
 pub use tls::{Alpn, ServerTls, TlsError, crypto_provider, server_tls, trust_anchors};
 pub use token::{
-    Algorithm, ClaimMap, ClaimPath, ClaimValue, Issuer, IssuerRules, KeyError, KeySet, KeySource,
-    KeyStore, RequiredClaim, TokenFault,
+    Algorithm, ClaimMap, ClaimPath, ClaimValue, Discovery, Issuer, IssuerRules, KeyError, KeyNews,
+    KeyReport, KeySet, KeySource, KeyStore, KeyTimes, RequiredClaim, TokenFault, TokenLocation,
 };
 pub use upstream::{
     Balance, ClientIdentity, Ejection, EndpointRule, EndpointState, HealthCheck, HealthRequest,

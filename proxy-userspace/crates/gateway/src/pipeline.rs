@@ -173,7 +173,11 @@ pub(crate) async fn handle(
                 ledger.grpc_status(refusal.grpc_status());
             }
             is_last |= connection.wire.is_some() && refusal.is_of_connection();
-            let response = refusal.response(&id, form);
+            let realm = refusal::Realm {
+                host: ledger.host(),
+                route: ledger.route().and_then(|name| gateway.routes.named(name)),
+            };
+            let response = refusal.response(&id, form, &realm);
             ledger.status(response.status());
             let rest = body.filter(|_| read_on).and_then(Rest::of);
             response.map(|body| AnswerBody::own(body, rest, ledger))
@@ -276,7 +280,7 @@ async fn serve(
     let Arrived {
         id,
         trace,
-        parts,
+        mut parts,
         extended,
     } = arrived;
     let peer = connection.peer.ip();
@@ -308,7 +312,7 @@ async fn serve(
     let found = gateway.routes.find(&request)?;
     ledger.routed(found.route(), gateway.counts.of(found.route()));
 
-    let verified = authenticate(found.route(), &parts.headers, &gateway.issuers)?;
+    let verified = authenticate(found.route(), &parts.headers, &gateway.issuers).await?;
     let principal = verified.as_ref().map(|it| it.principal.as_ref());
     ledger.authenticated(principal);
 
@@ -322,6 +326,7 @@ async fn serve(
         return Err(BodyFault::TooLarge.into());
     }
     ledger.permitted(&permit);
+    gateway.issuers.withhold(&mut parts.headers);
 
     let is_websocket = websocket.is_some();
     let forwarded = Forwarded {

@@ -4,7 +4,7 @@ use audit::DecisionId;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
-use policy::{Denial, NoRoute, RequestFault, WireFault};
+use policy::{Access, Denial, NoRoute, RequestFault, Route, WireFault};
 
 use crate::{
     client_certificates::ClientRuleFault, flow::BodyFault, pipeline::SourceRefusal,
@@ -52,6 +52,27 @@ pub(crate) enum Asked {
     /// As a gRPC call: its client looks for the status of the call, and sees an HTTP status as a broken
     /// connection to the service.
     Grpc,
+}
+
+/// What a token would have been good for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Realm<'r> {
+    /// In canonical form, so nothing in it has to be escaped.
+    pub(crate) host: Option<&'r str>,
+    pub(crate) route: Option<&'r Route>,
+}
+
+impl<'r> Realm<'r> {
+    /// Those that the route asks for, and that can stand in a field (RFC 6749, 3.3).
+    fn scopes(&self) -> impl Iterator<Item = &'r str> {
+        let scopes = match self.route.map(|route| &route.access) {
+            Some(Access::Token { scopes, .. }) => Some(scopes),
+            _ => None,
+        };
+        let legal = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+        let scopes = scopes.into_iter().flatten().map(String::as_str);
+        scopes.filter(move |scope| scope.bytes().all(legal))
+    }
 }
 
 impl From<NoRoute> for Refusal {
@@ -106,14 +127,21 @@ impl Refusal {
         matches!(self, Self::ClientRule(ClientRuleFault::Outdated))
     }
 
-    /// RFC 6750, 3: what a client without a good token is told.
-    fn challenge(&self) -> Option<&'static str> {
-        match self {
-            Self::Denied(Denial::NoPrincipal) => Some("Bearer"),
-            Self::Token(_) => Some("Bearer error=\"invalid_token\""),
-            Self::Denied(Denial::Scope) => Some("Bearer error=\"insufficient_scope\""),
-            _ => None,
-        }
+    /// RFC 6750, 3: what a client without a good token is told, and no more than that.
+    fn challenge(&self, realm: &Realm<'_>) -> Option<HeaderValue> {
+        let host = realm.host.unwrap_or("-");
+        let bearer = format!("Bearer realm=\"{host}\"");
+        let text = match self {
+            Self::Denied(Denial::NoPrincipal) => bearer,
+            Self::Token(_) => format!("{bearer}, error=\"invalid_token\""),
+            Self::Denied(Denial::Scope) => {
+                let scopes: Vec<&str> = realm.scopes().collect();
+                let scopes = scopes.join(" ");
+                format!("{bearer}, error=\"insufficient_scope\", scope=\"{scopes}\"")
+            }
+            _ => return None,
+        };
+        HeaderValue::try_from(text).ok()
     }
 
     /// Whether the connection can't be trusted to be in step any more.
@@ -156,7 +184,12 @@ impl Refusal {
     }
 
     /// The answer to a request that was refused.
-    pub(crate) fn response(&self, id: &DecisionId, asked: Asked) -> Response<Full<Bytes>> {
+    pub(crate) fn response(
+        &self,
+        id: &DecisionId,
+        asked: Asked,
+        realm: &Realm<'_>,
+    ) -> Response<Full<Bytes>> {
         if asked == Asked::Grpc {
             return self.grpc_response(id);
         }
@@ -181,11 +214,8 @@ impl Refusal {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         );
-        if let Some(challenge) = self.challenge() {
-            headers.insert(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static(challenge),
-            );
+        if let Some(challenge) = self.challenge(realm) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if self.closes() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

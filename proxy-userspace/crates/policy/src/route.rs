@@ -175,6 +175,11 @@ impl RouteTable {
         self.routes.iter().find(answers)
     }
 
+    /// The route of this name.
+    pub fn named(&self, name: &str) -> Option<&Route> {
+        self.routes.iter().find(|route| route.name == name)
+    }
+
     /// The routes, most specific first.
     pub fn routes(&self) -> &[Route] {
         &self.routes

@@ -1,19 +1,13 @@
-//! An issuer's keys: JWKS (RFC 7517) by file or URL, kept current in the background.
+//! An issuer's keys as it publishes them: a JWKS (RFC 7517, 5).
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
-
-use arc_swap::ArcSwap;
-use tokio::{sync::Notify, time};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use super::{
     json::{Json, parse_object},
     jwk::Jwk,
     signature::{Algorithm, Verifier},
 };
-use crate::fetch::{FetchError, Fetcher};
-
-/// Least time between two refreshes that unknown key ids ask for, however many ask.
-const REFRESH_GAP: Duration = Duration::from_secs(30);
+use crate::fetch::FetchError;
 
 /// Why keys could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +20,17 @@ pub enum KeyError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file with a secret in it that others than its owner can read.
+    #[error("{} holds a shared secret, and its mode {mode:03o} lets others read it: chmod 600 it", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Not the issuer's metadata.
+    #[error("not the metadata of the issuer: {0}")]
+    NotMetadata(String),
     /// The URL could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -38,24 +43,6 @@ pub enum KeyError {
     /// No key in it can verify any of the configured algorithms.
     #[error("no usable key in it: {}", if .0.is_empty() { "it is empty".to_owned() } else { .0.join("; ") })]
     NoUsableKey(Vec<String>),
-}
-
-/// Where the keys are.
-#[derive(Debug)]
-pub enum KeySource {
-    /// A file, read again at every refresh.
-    File(PathBuf),
-    /// A URL, fetched again at every refresh.
-    Url(Box<Fetcher>),
-}
-
-impl KeySource {
-    fn origin(&self) -> String {
-        match self {
-            Self::File(path) => path.display().to_string(),
-            Self::Url(fetcher) => fetcher.url(),
-        }
-    }
 }
 
 /// Keys that can verify.
@@ -116,6 +103,16 @@ impl KeySet {
         self.keys.is_empty()
     }
 
+    /// Whether they are from this very document.
+    pub(crate) fn is_of(&self, document: &[u8]) -> bool {
+        self.document == document
+    }
+
+    /// Whether one has this id.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        self.keys.iter().any(|key| key.id.as_deref() == Some(id))
+    }
+
     /// The key for a token's header, with its id. A token without key id is verified only where there is
     /// just one key to choose from.
     pub(crate) fn find(
@@ -134,95 +131,5 @@ impl KeySet {
             });
         let found = fitting.next()?;
         (id.is_some() || fitting.next().is_none()).then_some(found)
-    }
-}
-
-/// The current keys of one issuer. The last good ones stay when a refresh fails.
-#[derive(Debug)]
-pub struct KeyStore {
-    source: KeySource,
-    algorithms: Vec<Algorithm>,
-    keys: ArcSwap<KeySet>,
-    wanted: Notify,
-}
-
-impl KeyStore {
-    /// A store without keys until the first [`Self::refresh`].
-    pub fn new(source: KeySource, algorithms: Vec<Algorithm>) -> Self {
-        Self {
-            source,
-            algorithms,
-            keys: ArcSwap::default(),
-            wanted: Notify::new(),
-        }
-    }
-
-    /// The keys in force.
-    pub fn current(&self) -> Arc<KeySet> {
-        self.keys.load_full()
-    }
-
-    /// Takes over the keys in force of another store with the same source, none where it had none yet.
-    pub fn take_over(&self, other: &Self) -> bool {
-        let same =
-            self.source.origin() == other.source.origin() && self.algorithms == other.algorithms;
-        if same {
-            self.keys.store(other.current());
-        }
-        same
-    }
-
-    /// Reads the source and puts its keys in force.
-    ///
-    /// # Errors
-    /// See [`KeyError`]; the keys in force stay.
-    pub async fn refresh(&self) -> Result<usize, KeyError> {
-        let bytes = match &self.source {
-            KeySource::File(path) => std::fs::read(path).map_err(|source| KeyError::Read {
-                path: path.clone(),
-                source,
-            })?,
-            KeySource::Url(fetcher) => fetcher.get().await?.to_vec(),
-        };
-        let before = self.keys.load();
-        if !before.is_empty() && before.document == bytes {
-            // What was proven by them stays proven.
-            return Ok(before.len());
-        }
-        let keys = KeySet::parse(&bytes, &self.algorithms)?;
-        let count = keys.len();
-        self.keys.store(Arc::new(keys));
-        Ok(count)
-    }
-
-    /// Refreshes every `interval`, and when a token named a key that isn't there. Never ends.
-    pub async fn keep_current(&self, issuer: &str, interval: Duration) {
-        loop {
-            // An outage at the start is mended soon, not after a whole interval.
-            let pause = if self.current().is_empty() {
-                REFRESH_GAP.min(interval)
-            } else {
-                interval
-            };
-            let asked_for = async {
-                time::sleep(REFRESH_GAP.min(pause)).await;
-                self.wanted.notified().await;
-            };
-            tokio::select! {
-                () = time::sleep(pause) => {}
-                () = asked_for => {}
-            }
-            match self.refresh().await {
-                Ok(count) => tracing::debug!(issuer, count, "keys refreshed"),
-                Err(error) => {
-                    tracing::warn!(issuer, %error, "keys not refreshed; the last good ones stay");
-                }
-            }
-        }
-    }
-
-    /// Notes that a token named an unknown key.
-    pub(crate) fn ask_for_refresh(&self) {
-        self.wanted.notify_one();
     }
 }

@@ -5,7 +5,8 @@
 //! json       strictly: one reading or none
 //! claims     what it says, and what goes where
 //! signature  what is signed how; jwk, by which key
-//! keys       an issuer's keys: JWKS by file or URL, kept current
+//! keys       an issuer's keys as it publishes them
+//! key_source where: a file, a URL, or where its metadata says; key_store keeps them current
 //! verified   tokens that were proven already
 //! fault      why not
 //! ```
@@ -18,22 +19,39 @@ mod fault;
 mod json;
 mod jwk;
 mod jws;
+mod key_source;
+mod key_store;
 mod keys;
 mod signature;
 mod verified;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use http::HeaderName;
+
 pub use claims::{ClaimMap, ClaimPath, ClaimValue, RequiredClaim};
 pub(crate) use claims::{Claims, issuer};
 pub use fault::TokenFault;
 pub(crate) use jws::{Header, Jws};
-pub use keys::{KeyError, KeySet, KeySource, KeyStore};
+pub use key_source::{Discovery, KeySource};
+pub use key_store::{KeyNews, KeyReport, KeyStore, KeyTimes};
+pub use keys::{KeyError, KeySet};
 pub use signature::Algorithm;
-pub(crate) use verified::{TokenHash, Verified};
+pub(crate) use verified::{TokenHash, TokenHasher, Verified};
 use verified::{VerifiedTokens, unix_now};
 
 use claims::{judge_audience, judge_required};
+
+/// Where a request carries its token; never in the query, which ends up in logs and in `Referer`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenLocation {
+    /// `Authorization: Bearer` (RFC 6750, 2.1).
+    Authorization,
+    /// A field of this name with nothing but the token in it.
+    Header(HeaderName),
+    /// A cookie of this name.
+    Cookie(String),
+}
 
 /// What tokens of one issuer must satisfy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +70,8 @@ pub struct IssuerRules {
     pub required: Vec<RequiredClaim>,
     /// Which claims say what.
     pub claims: ClaimMap,
+    /// Where requests carry them.
+    pub location: TokenLocation,
 }
 
 /// A trusted issuer with its keys.
@@ -84,23 +104,27 @@ impl Issuer {
 
     /// What was proven of a token of this issuer before, and holds.
     pub(crate) fn recognise(&self, hash: TokenHash) -> Result<Option<Arc<Verified>>, TokenFault> {
-        self.verified.find(hash, &self.keys.current())
+        self.verified.find(hash, &self.keys)
     }
 
-    /// Proves a token that names this issuer.
-    pub(crate) fn verify(
+    /// Proves a token that names this issuer. Where it names a key that isn't there, its keys may have been
+    /// exchanged just now: they are fetched, once an interval however many tokens ask for it.
+    pub(crate) async fn verify(
         &self,
         token: &Jws<'_>,
-        hash: TokenHash,
+        hash: Option<TokenHash>,
     ) -> Result<Arc<Verified>, TokenFault> {
         let header = Header::of(&token.header)?;
         if !self.rules.algorithms.contains(&header.algorithm) {
             return Err(TokenFault::Algorithm);
         }
-        let keys = self.keys.current();
+        let keys = self.keys_for(&header).await;
         let Some((key_id, key)) = keys.find(header.key_id, header.algorithm) else {
-            self.keys.ask_for_refresh();
-            return Err(TokenFault::UnknownKey);
+            return Err(if self.keys.are_outlived() {
+                TokenFault::KeysOutlived
+            } else {
+                TokenFault::UnknownKey
+            });
         };
         if !key.verify(token.message, &token.signature) {
             return Err(TokenFault::Signature);
@@ -127,7 +151,21 @@ impl Issuer {
             keys,
         });
         verified.is_current(unix_now())?;
-        self.verified.remember(hash, &verified);
+        if let Some(hash) = hash {
+            self.verified.remember(hash, &verified);
+        }
         Ok(verified)
+    }
+
+    async fn keys_for(&self, header: &Header<'_>) -> Arc<KeySet> {
+        // A fetch that had begun before may have ended with what was there before.
+        for _ in 0..2 {
+            let keys = self.keys.current();
+            let known = header.key_id.is_none_or(|id| keys.knows(id));
+            if known && !keys.is_empty() || !self.keys.refetch().await {
+                break;
+            }
+        }
+        self.keys.current()
     }
 }

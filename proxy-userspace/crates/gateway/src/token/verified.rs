@@ -2,15 +2,16 @@
 //! each request.
 
 use std::{
+    fmt, io,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use policy::Principal;
 use quick_cache::sync::Cache;
 
-use super::{claims::Claims, fault::TokenFault, keys::KeySet};
+use super::{claims::Claims, fault::TokenFault, key_store::KeyStore, keys::KeySet};
 
 /// Tokens of one issuer that are remembered; the ones that were not used for longest go first. At some 400
 /// bytes each that is 6 MiB.
@@ -46,7 +47,7 @@ impl Verified {
 
 /// Proven tokens of one issuer, by their hash: what isn't the same to the last byte isn't found.
 #[derive(Debug)]
-pub(crate) struct VerifiedTokens(Cache<[u8; 32], Arc<Verified>>);
+pub(crate) struct VerifiedTokens(Cache<[u8; 16], Arc<Verified>>);
 
 impl Default for VerifiedTokens {
     fn default() -> Self {
@@ -55,14 +56,40 @@ impl Default for VerifiedTokens {
 }
 
 /// A token's hash.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TokenHash([u8; 32]);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TokenHash([u8; 16]);
 
-impl TokenHash {
-    pub(crate) fn of(token: &str) -> Self {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        Self(hash)
+/// Hashes tokens with a key that nobody knows, and that is gone with the process.
+///
+/// It is GMAC (NIST SP 800-38D) with one nonce for all. As a signature that would be broken by the first two
+/// that an attacker sees. As a hash it is a universal one: for whoever sees no value, two tokens of 8 KiB
+/// collide with a chance of 2^-119, whatever he chooses, and no value ever leaves this module. It takes 0.2 µs
+/// for 700 bytes where SHA-256 takes 0.9, and HMAC 1.3.
+#[derive(Clone)]
+pub(crate) struct TokenHasher(Arc<LessSafeKey>);
+
+impl TokenHasher {
+    pub(crate) fn new() -> Result<Self, io::Error> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)?;
+        let key = UnboundKey::new(&AES_256_GCM, &key).map_err(io::Error::other)?;
+        Ok(Self(Arc::new(LessSafeKey::new(key))))
+    }
+
+    pub(crate) fn hash(&self, token: &str) -> Option<TokenHash> {
+        let nonce = Nonce::assume_unique_for_key([0; 12]);
+        // Nothing is encrypted.
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce, Aad::from(token), &mut [])
+            .ok()?;
+        tag.as_ref().try_into().ok().map(TokenHash)
+    }
+}
+
+impl fmt::Debug for TokenHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHasher")
     }
 }
 
@@ -74,12 +101,12 @@ impl VerifiedTokens {
     pub(crate) fn find(
         &self,
         hash: TokenHash,
-        keys: &Arc<KeySet>,
+        keys: &KeyStore,
     ) -> Result<Option<Arc<Verified>>, TokenFault> {
         let Some(known) = self.0.get(&hash.0) else {
             return Ok(None);
         };
-        if !Arc::ptr_eq(&known.keys, keys) {
+        if !keys.are_current(&known.keys) {
             self.0.remove(&hash.0);
             return Ok(None);
         }
@@ -128,19 +155,29 @@ mod tests {
         }
     }
 
+    fn store(document: &str) -> KeyStore {
+        let times = super::super::KeyTimes {
+            refresh: std::time::Duration::from_secs(1),
+            refetch: std::time::Duration::from_secs(1),
+            outlive: std::time::Duration::from_secs(1),
+        };
+        let source = super::super::KeySource::File(document.into());
+        KeyStore::new(source, Vec::new(), times)
+    }
+
     #[test]
     fn a_token_is_known_while_it_lasts_and_its_keys_are_in_force() {
-        let (tokens, keys) = (VerifiedTokens::default(), Arc::new(KeySet::default()));
-        let others = Arc::new(KeySet::default());
-        let found = |token: &str, keys: &Arc<KeySet>| {
-            let found = tokens.find(TokenHash::of(token), keys);
+        let (tokens, keys) = (VerifiedTokens::default(), store("a"));
+        let others = store("b");
+        let hasher = TokenHasher::new().expect("randomness");
+        let hash = |token: &str| hasher.hash(token).expect("a hash");
+        let found = |token: &str, keys: &KeyStore| {
+            let found = tokens.find(hash(token), keys);
             found.map(|known| known.map(|it| it.principal.subject.clone()))
         };
         let remember = |token: &str, from, until| {
-            tokens.remember(
-                TokenHash::of(token),
-                &Arc::new(verified(from, until, &keys)),
-            );
+            let verified = verified(from, until, &keys.current());
+            tokens.remember(hash(token), &Arc::new(verified));
         };
         remember("good", 0, unix_now() + 60);
         remember("ended", 0, unix_now());
@@ -151,5 +188,16 @@ mod tests {
         assert_eq!(found("early", &keys), Err(TokenFault::NotYetValid));
         assert_eq!(found("good", &others), Ok(None));
         assert_eq!(found("good", &keys), Ok(None), "it was forgotten");
+    }
+
+    #[test]
+    fn a_hash_is_of_the_whole_token_and_of_this_process() {
+        let (one, other) = (TokenHasher::new(), TokenHasher::new());
+        let (one, other) = (one.expect("randomness"), other.expect("randomness"));
+        assert_eq!(one.hash("a.b.c"), one.hash("a.b.c"));
+        for changed in ["a.b.d", "a.b.c\0", "a.b.c ", "", "a.b"] {
+            assert_ne!(one.hash("a.b.c"), one.hash(changed), "{changed:?}");
+        }
+        assert_ne!(one.hash("a.b.c"), other.hash("a.b.c"));
     }
 }
