@@ -52,6 +52,7 @@ pub mod grpc;
 pub mod h2_peer;
 pub mod held;
 pub mod issuing;
+pub mod key_server;
 pub mod list_server;
 pub mod loaded;
 pub mod map_memory;

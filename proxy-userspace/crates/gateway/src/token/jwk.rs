@@ -14,6 +14,9 @@ const SHORTEST_RSA: usize = 256;
 /// Longest one: what verifying costs grows with its square.
 const LONGEST_RSA: usize = 1024;
 
+/// Longest RSA exponent in bytes; nearly all are 65,537.
+const LONGEST_EXPONENT: usize = 4;
+
 /// Shortest shared secret for HS256 (RFC 7518, 3.2).
 const SHORTEST_SECRET: usize = 32;
 
@@ -108,6 +111,11 @@ impl Kind {
             "RSA" => {
                 let (n, e) = (number(jwk, "n")?, number(jwk, "e")?);
                 let bits = 8 * n.len();
+                // An exponent of 1 makes the message its own signature, and the library takes it.
+                let odd = e.last().is_some_and(|last| last % 2 == 1);
+                if !odd || e == [1] || e.len() > LONGEST_EXPONENT {
+                    return Err("its exponent is none of a key".to_owned());
+                }
                 if n.len() < SHORTEST_RSA {
                     return Err(format!("RSA with {bits} bits, 2048 are needed"));
                 }

@@ -23,6 +23,8 @@ mod key_source;
 mod key_store;
 mod keys;
 mod signature;
+#[cfg(test)]
+mod vectors;
 mod verified;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
