@@ -97,12 +97,85 @@ fn a_jwks_without_a_fitting_key_is_told_with_why() -> Rigged<()> {
 }
 
 #[test]
-fn a_shared_secret_algorithm_is_refused() -> Rigged<()> {
-    assert_told(
-        "[\"ES256\"]",
-        "[\"HS256\"]",
-        &["issuer[0].algorithms = [\"HS256\"]", "use some of RS256"],
-    )
+fn an_algorithm_that_is_not_known_is_refused() -> Rigged<()> {
+    for name in ["HS512", "none", "es256", "ES512", ""] {
+        let written = format!("[\"{name}\"]");
+        let told = format!("issuer[0].algorithms = {written}");
+        assert_told("[\"ES256\"]", &written, &[&told, "use some of RS256"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_tokens_are_read_for_is_proven() -> Rigged<()> {
+    for (lines, told) in [
+        (
+            "claims = { subject = \"a..b\" }",
+            ["issuer[0].claims.subject = \"a..b\"", "names no claim"],
+        ),
+        (
+            "claims = { groups = \"\" }",
+            ["issuer[0].claims.groups", "names no claim"],
+        ),
+        (
+            "required_claims = 7",
+            [
+                "issuer[0].required_claims = 7",
+                "neither a list nor a table",
+            ],
+        ),
+        (
+            "required_claims = [7]",
+            ["issuer[0].required_claims", "a name is no string"],
+        ),
+        (
+            "required_claims = [\"\"]",
+            ["issuer[0].required_claims", "names no claim"],
+        ),
+        (
+            "required_claims = { a = -1 }",
+            ["issuer[0].required_claims", "has a value that no claim"],
+        ),
+        (
+            "required_claims = { a = 1.5 }",
+            ["issuer[0].required_claims", "has a value that no claim"],
+        ),
+        (
+            "token_cookie = \"a b\"",
+            ["issuer[0].token_cookie = \"a b\"", "is no name of a cookie"],
+        ),
+        (
+            "token_header = \"cookie\"",
+            [
+                "issuer[0].token_header",
+                "is no field that can carry a token",
+            ],
+        ),
+        (
+            "token_header = \"x_token\"",
+            ["issuer[0].token_header", "with - in place of _"],
+        ),
+        (
+            "token_cookie = \"a\"\ntoken_header = \"x-t\"",
+            ["issuer[0].token_header", "remove one of the two"],
+        ),
+        (
+            "jwks_url = \"https://a.example/\"",
+            ["issuer[0].name", "give one of jwks_file, jwks_url"],
+        ),
+        (
+            "discovery = true",
+            ["issuer[0].name", "give one of jwks_file, jwks_url"],
+        ),
+        (
+            "keys_outlive = \"soon\"",
+            ["issuer[0].keys_outlive", "is no duration"],
+        ),
+    ] {
+        let with = format!("name = \"main\"\n{lines}");
+        assert_told("name = \"main\"", &with, &told)?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -97,6 +97,12 @@ enum Bench {
         #[arg(long)]
         rounds: Option<u32>,
     },
+    /// What it costs to prove who is calling, and a storm of unknown keys
+    Identity {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// A list of a million entries: imported, shown, asked, and requests meanwhile
     Lists {
         /// End with one JSON object
@@ -174,6 +180,12 @@ fn act(command: Command) -> Result<(), Failure> {
                     .flat_map(|n| ["--rounds".to_owned(), n.to_string()]),
             );
             product::become_rig(&tree, true, "bench-ban", args)
+        }
+        Command::Bench {
+            what: Bench::Identity { json },
+        } => {
+            let args = Vec::from_iter(json.then(|| "--json".to_owned()));
+            product::become_identity_bench(&tree, args)
         }
         Command::Bench {
             what: Bench::Lists { json, quick },

@@ -80,6 +80,18 @@ pub(crate) fn become_proxy_bench(tree: &Tree, args: Vec<String>) -> Result<(), F
     Err(become_driver(driver, args))
 }
 
+/// Builds the benchmark of identity, and becomes it. It takes neither root nor the product's binary. Returns
+/// only what went wrong.
+pub(crate) fn become_identity_bench(tree: &Tree, args: Vec<String>) -> Result<(), Failure> {
+    const PROGRAM: &str = "bench-identity";
+    setup::ensure(tree, &[Need::Host])?;
+    cargo_build(tree, true, &["-p", "portcullis-tests", "--bin", PROGRAM])?;
+    Err(become_driver(
+        Invocation::new(tree.built(true, PROGRAM)),
+        args,
+    ))
+}
+
 /// Makes sure of root, of the machine's programs and of the product's eBPF object.
 fn prepare_rig(tree: &Tree, program: &str) -> Result<(), Failure> {
     if !is_root() {

@@ -223,6 +223,20 @@ pub(crate) const ALL: &[Requirement] = {
             Debian(&["python3-grpcio"]),
         ),
         row(
+            "PyJWT",
+            "issue tokens",
+            Rig,
+            Path("/usr/lib/python3/dist-packages/jwt"),
+            Debian(&["python3-jwt"]),
+        ),
+        row(
+            "jwcrypto",
+            "issue tokens",
+            Rig,
+            Path("/usr/lib/python3/dist-packages/jwcrypto"),
+            Debian(&["python3-jwcrypto"]),
+        ),
+        row(
             "openssl",
             "look at TLS from outside",
             Rig,

@@ -17,7 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("portcullis-fuzz", &["proxy-common"]),
     (
         "portcullis-tests",
-        &["proxy-common", "datapath", "audit", "policy"],
+        &["proxy-common", "datapath", "audit", "gateway", "policy"],
     ),
     ("bench-ebpf", &[]),
     ("xtask", &[]),

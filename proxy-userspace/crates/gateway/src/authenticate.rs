@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use policy::{Access, Route};
+use policy::{Access, Principal, Route};
 
 use crate::token::{
     Issuer, Jws, TokenFault, TokenHasher, TokenLocation, Verified, issuer as issuer_of,
@@ -45,6 +45,19 @@ impl Issuers {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Issuer>> {
         self.by_name.values()
+    }
+
+    /// Who holds the token that a request with these fields would be let in with on this route.
+    ///
+    /// # Errors
+    /// Why nobody is.
+    pub async fn holder(
+        &self,
+        route: &Route,
+        headers: &HeaderMap,
+    ) -> Result<Option<Arc<Principal>>, TokenFault> {
+        let verified = authenticate(route, headers, self).await?;
+        Ok(verified.map(|verified| Arc::clone(&verified.principal)))
     }
 
     /// Takes cookies and fields that carry tokens out of what goes upstream, whichever route it is on: they
