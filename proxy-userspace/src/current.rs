@@ -13,6 +13,13 @@ use crate::trail::note;
 /// its tokens are refused.
 pub(crate) async fn load_keys(issuer: &Issuer, journal: &Journal) {
     let name = &issuer.rules().name;
+    if issuer.rules().development {
+        tracing::warn!(
+            issuer = name,
+            "AN ISSUER FOR DEVELOPMENT: whoever has its key lets himself in"
+        );
+        note(journal, "issuer_for_development", name);
+    }
     match issuer.keys().refresh().await {
         Ok(count) => tracing::info!(issuer = name, count, "keys loaded"),
         Err(error) => {

@@ -19,6 +19,7 @@
 //! progress      what long work is at, on a terminal
 //! block, feeds, interfaces, transfer  what the commands about lists ask; files
 //! task          one that ends with whoever began it
+//! tokens        why one is accepted or refused, and ones for development
 //! trail         telling the audit trail
 //! ```
 
@@ -46,6 +47,7 @@ mod service;
 mod source;
 mod state;
 mod task;
+mod tokens;
 mod trail;
 mod transfer;
 mod watch;
@@ -139,6 +141,7 @@ fn act(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Interface(interface) => interfaces::act(interface),
         Command::Limit(limit) => act_on_limit(limit),
         Command::Reload { daemon } => tell(&daemon, &Request::Reload),
+        Command::Token(token) => tokens::act(token),
         Command::Status { daemon } => tell(&daemon, &Request::Status),
     }
 }

@@ -2,6 +2,7 @@
 
 mod entries;
 mod feeds;
+mod tokens;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -11,6 +12,7 @@ use ipnet::IpNet;
 pub(crate) use self::{
     entries::{Add, Allow, Block, Export, Import, List, Manner, Remove},
     feeds::Feed,
+    tokens::{Mint, Token},
 };
 
 use crate::admin::{DEFAULT_SOCKET, LONGEST_TRACE};
@@ -96,6 +98,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         daemon: Daemon,
     },
+    /// Tokens: why one is accepted or refused, and ones for development
+    #[command(subcommand)]
+    Token(Token),
     /// How the daemon is
     Status {
         #[command(flatten)]

@@ -93,6 +93,7 @@ fn prove_issuer(
         required,
         claims,
         location,
+        development: written.development,
     };
     let keys = KeyStore::new(source, algorithms, times);
     Some(Arc::new(Issuer::new(rules, keys)))

@@ -45,4 +45,7 @@ pub(crate) struct Issuer {
     pub(crate) token_cookie: Option<Spanned<String>>,
     /// The field that carries the token, in place of `Authorization`.
     pub(crate) token_header: Option<Spanned<String>>,
+    /// Whether `portcullis token mint` may sign with its keys.
+    #[serde(default)]
+    pub(crate) development: bool,
 }

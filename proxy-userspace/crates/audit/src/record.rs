@@ -45,6 +45,12 @@ pub struct PrincipalRecord {
     pub issuer: String,
     /// The token's subject.
     pub subject: String,
+    /// The token's `jti`, by which it can be told from others of the same subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_id: Option<String>,
+    /// The id of the key that verified it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
 }
 
 /// Names a decision to the client, the upstream (`x-request-id`) and the audit trail: 32 hexadecimal digits.

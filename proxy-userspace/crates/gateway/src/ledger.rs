@@ -13,7 +13,7 @@ use std::{
 
 use audit::{DecisionId, Journal, PrincipalRecord, RequestRecord, Verdict};
 use http::{Method, StatusCode, Version, request::Parts};
-use policy::{CanonicalRequest, Permit, Principal, Route};
+use policy::{CanonicalRequest, Permit, Route};
 
 use crate::{
     connection::Connection,
@@ -21,6 +21,7 @@ use crate::{
     metrics::{Metrics, RouteCounts},
     pipeline::Gateway,
     refusal::Refusal,
+    token::Verified,
     trace::Trace,
 };
 
@@ -145,10 +146,12 @@ impl Ledger {
         self.record.route = Some(route.name.clone());
     }
 
-    pub(crate) fn authenticated(&mut self, principal: Option<&Principal>) {
-        self.record.principal = principal.map(|principal| PrincipalRecord {
-            issuer: principal.issuer.clone(),
-            subject: principal.subject.clone(),
+    pub(crate) fn authenticated(&mut self, verified: Option<&Verified>) {
+        self.record.principal = verified.map(|verified| PrincipalRecord {
+            issuer: verified.principal.issuer.clone(),
+            subject: verified.principal.subject.clone(),
+            token_id: verified.claims.token_id.clone(),
+            key_id: verified.key_id.clone(),
         });
     }
 

@@ -107,8 +107,9 @@ pub use stamp::FileStamp;
 pub use staple::StapleFault;
 pub use tls::{Alpn, ServerTls, TlsError, crypto_provider, server_tls, trust_anchors};
 pub use token::{
-    Algorithm, ClaimMap, ClaimPath, ClaimValue, Discovery, Issuer, IssuerRules, KeyError, KeyNews,
-    KeyReport, KeySet, KeySource, KeyStore, KeyTimes, RequiredClaim, TokenFault, TokenLocation,
+    Algorithm, ClaimMap, ClaimPath, ClaimValue, Discovery, Examined, Issuer, IssuerRules, KeyError,
+    KeyNews, KeyReport, KeySet, KeySource, KeyStore, KeyTimes, Passed, RequiredClaim, TokenFault,
+    TokenLocation, examine,
 };
 pub use upstream::{
     Balance, ClientIdentity, Ejection, EndpointRule, EndpointState, HealthCheck, HealthRequest,

@@ -314,7 +314,7 @@ async fn serve(
 
     let verified = authenticate(found.route(), &parts.headers, &gateway.issuers).await?;
     let principal = verified.as_ref().map(|it| it.principal.as_ref());
-    ledger.authenticated(principal);
+    ledger.authenticated(verified.as_deref());
 
     let permit = found.authorise(principal)?;
     let websocket = asked(&parts, extended, found.route())?;

@@ -47,6 +47,7 @@ impl Caller {
             required: Vec::new(),
             claims: ClaimMap::default(),
             location: TokenLocation::Authorization,
+            development: false,
         };
         let trusted = Arc::new(Issuer::new(rules, keys));
         let loaded = trusted.keys().refresh().await;

@@ -1,7 +1,10 @@
 //! What a token says (RFC 7519, 4), and what of it goes where: to the subject, its groups, its scopes, and
 //! attributes for the policy.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use policy::Principal;
@@ -142,6 +145,27 @@ impl Claims {
             not_before: time(claims, "nbf", "its nbf is no time in whole seconds")?,
             confirmation: confirmation(claims)?,
         })
+    }
+}
+
+impl fmt::Display for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exp {}", self.expires)?;
+        for (name, time) in [("nbf", self.not_before), ("iat", self.issued)] {
+            if let Some(time) = time {
+                write!(f, ", {name} {time}")?;
+            }
+        }
+        if let Some(id) = &self.token_id {
+            write!(f, ", jti {id:?}")?;
+        }
+        if self.confirmation.key.is_some() {
+            f.write_str(", bound to a key")?;
+        }
+        if self.confirmation.certificate.is_some() {
+            f.write_str(", bound to a certificate")?;
+        }
+        Ok(())
     }
 }
 

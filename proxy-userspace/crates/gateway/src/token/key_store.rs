@@ -120,6 +120,11 @@ impl KeyStore {
         self.keys.load_full()
     }
 
+    /// Whether they come over the network.
+    pub fn are_remote(&self) -> bool {
+        matches!(self.source, KeySource::Url(_) | KeySource::Discovery(_))
+    }
+
     /// Whether `keys` are those in force.
     pub(crate) fn are_current(&self, keys: &Arc<KeySet>) -> bool {
         Arc::ptr_eq(&self.keys.load(), keys)

@@ -103,6 +103,12 @@ impl KeySet {
         self.keys.is_empty()
     }
 
+    /// Whether a key of both is the same, whatever its id (RFC 7638).
+    pub fn shares_a_key_with(&self, other: &Self) -> bool {
+        let has = |thumbprint| other.keys.iter().any(|key| key.thumbprint() == thumbprint);
+        self.keys.iter().any(|key| has(key.thumbprint()))
+    }
+
     /// Whether they are from this very document.
     pub(crate) fn is_of(&self, document: &[u8]) -> bool {
         self.document == document

@@ -8,6 +8,7 @@
 //! keys       an issuer's keys as it publishes them
 //! key_source where: a file, a URL, or where its metadata says; key_store keeps them current
 //! verified   tokens that were proven already
+//! examine    the same, told step by step
 //! fault      why not
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! would read it a second time, and in another way.
 
 mod claims;
+mod examine;
 mod fault;
 mod json;
 mod jwk;
@@ -30,9 +32,12 @@ mod verified;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::HeaderName;
+use policy::Principal;
 
 pub use claims::{ClaimMap, ClaimPath, ClaimValue, RequiredClaim};
 pub(crate) use claims::{Claims, issuer};
+pub use examine::{Examined, Passed, examine};
+use examine::{Narrator, Silent};
 pub use fault::TokenFault;
 pub(crate) use jws::{Header, Jws};
 pub use key_source::{Discovery, KeySource};
@@ -74,6 +79,8 @@ pub struct IssuerRules {
     pub claims: ClaimMap,
     /// Where requests carry them.
     pub location: TokenLocation,
+    /// Whether anybody may have its keys: they are for development.
+    pub development: bool,
 }
 
 /// A trusted issuer with its keys.
@@ -117,45 +124,88 @@ impl Issuer {
         hash: Option<TokenHash>,
     ) -> Result<Arc<Verified>, TokenFault> {
         let header = Header::of(&token.header)?;
-        if !self.rules.algorithms.contains(&header.algorithm) {
+        let keys = if self.rules.algorithms.contains(&header.algorithm) {
+            self.keys_for(&header).await
+        } else {
+            self.keys.current()
+        };
+        let verified = self.judge(token, &header, keys, unix_now(), &mut Silent)?;
+        let verified = Arc::new(verified);
+        if let Some(hash) = hash {
+            self.verified.remember(hash, &verified);
+        }
+        Ok(verified)
+    }
+
+    /// Judges a token that names this issuer, by these keys.
+    pub(crate) fn judge(
+        &self,
+        token: &Jws<'_>,
+        header: &Header<'_>,
+        keys: Arc<KeySet>,
+        now: u64,
+        narrator: &mut impl Narrator,
+    ) -> Result<Verified, TokenFault> {
+        let rules = &self.rules;
+        let algorithm = header.algorithm;
+        narrator.passed("header", || {
+            let key = header.key_id.map(|id| format!(", key {id:?}"));
+            format!("{algorithm}{}", key.unwrap_or_default())
+        });
+        if !rules.algorithms.contains(&algorithm) {
             return Err(TokenFault::Algorithm);
         }
-        let keys = self.keys_for(&header).await;
-        let Some((key_id, key)) = keys.find(header.key_id, header.algorithm) else {
+        narrator.passed("algorithm", || format!("{algorithm} is the issuer's"));
+        let Some((key_id, key)) = keys.find(header.key_id, algorithm) else {
             return Err(if self.keys.are_outlived() {
                 TokenFault::KeysOutlived
             } else {
                 TokenFault::UnknownKey
             });
         };
+        narrator.passed("key", || format!("one of {} that are loaded", keys.len()));
         if !key.verify(token.message, &token.signature) {
             return Err(TokenFault::Signature);
         }
+        narrator.passed("signature", || "good".to_owned());
         let key_id = key_id.map(str::to_owned);
-        if issuer(&token.claims)? != self.rules.issuer {
+        if issuer(&token.claims)? != rules.issuer {
             return Err(TokenFault::UnknownIssuer);
         }
         let claims = Claims::of(&token.claims)?;
-        judge_audience(&token.claims, &self.rules.audiences)?;
-        judge_required(&token.claims, &self.rules.required)?;
-        let principal = self
-            .rules
-            .claims
-            .principal(&self.rules.name, &token.claims)?;
-        let leeway = self.rules.leeway.as_secs();
+        narrator.passed("claims", || claims.to_string());
+        judge_audience(&token.claims, &rules.audiences)?;
+        narrator.passed("audience", || format!("one of {:?}", rules.audiences));
+        judge_required(&token.claims, &rules.required)?;
+        narrator.passed("required", || {
+            format!("{} claims are as they must be", rules.required.len())
+        });
+        let principal = rules.claims.principal(&rules.name, &token.claims)?;
+        narrator.passed("subject", || {
+            let Principal {
+                subject,
+                groups,
+                scopes,
+                attributes,
+                ..
+            } = &principal;
+            format!("{subject:?}, groups {groups:?}, scopes {scopes:?}, attributes {attributes:?}")
+        });
+        let leeway = rules.leeway.as_secs();
         let from = claims.not_before.max(claims.issued).unwrap_or(0);
-        let verified = Arc::new(Verified {
+        let verified = Verified {
             principal: Arc::new(principal),
             key_id,
             from: from.saturating_sub(leeway),
             until: claims.expires.saturating_add(leeway),
             claims,
             keys,
+        };
+        verified.is_current(now)?;
+        narrator.passed("time", || {
+            let left = verified.until.saturating_sub(now);
+            format!("good for {left} s more, {leeway} s of leeway included")
         });
-        verified.is_current(unix_now())?;
-        if let Some(hash) = hash {
-            self.verified.remember(hash, &verified);
-        }
         Ok(verified)
     }
 
