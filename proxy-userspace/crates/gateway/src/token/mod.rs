@@ -26,6 +26,8 @@ mod key_store;
 mod keys;
 mod signature;
 #[cfg(test)]
+mod smoke;
+#[cfg(test)]
 mod vectors;
 mod verified;
 
