@@ -6,11 +6,15 @@ use std::fs;
 
 use crate::{failure::Failure, requirements::Need, run::Invocation, setup, tree::Tree};
 
-/// The target of this name, and the corpus it starts from.
-const TARGET: &str = "packet";
+/// Targets, each with a corpus of its name, and their longest input: beyond what the longest chain of extension
+/// headers in the corpus takes; beyond the longest token.
+const TARGETS: [(&str, u32); 2] = [("packet", 2_200), ("token", 9_000)];
 
-/// Longest input: beyond what the longest chain of extension headers in the corpus takes.
-const MAX_BYTES: u32 = 2_200;
+/// Names of the targets.
+pub(crate) fn targets() -> Vec<&'static str> {
+    TARGETS.map(|(name, _)| name).to_vec()
+}
+
 /// No input takes a millisecond.
 const TIMEOUT_SECONDS: u32 = 5;
 
@@ -26,16 +30,18 @@ const FLAGS: [&str; 7] = [
     "--cfg=fuzzing",
 ];
 
-/// `cargo xtask fuzz`: builds the target and lets it look for a difference for so long. Fails
+/// `cargo xtask fuzz`: builds a target and lets it look for a difference for so long. Fails
 /// when it finds one.
-pub(crate) fn fuzz(tree: &Tree, seconds: u32) -> Result<(), Failure> {
+pub(crate) fn fuzz(tree: &Tree, target: &str, seconds: u32) -> Result<(), Failure> {
+    let longest = TARGETS.iter().find(|(name, _)| *name == target);
+    let longest = longest.map_or(0, |(_, longest)| *longest);
     setup::ensure(tree, &[Need::Host, Need::Fuzz])?;
     let place = tree.target.join("fuzz");
     let host = host_triple()?;
     let build = Invocation::cargo()
         // With a target named, build scripts and macros are built without the flags.
         .args(["build", "--release", "--locked", "--target", &host])
-        .args(["--features", "libfuzzer", "--bin", TARGET, "--target-dir"])
+        .args(["--features", "libfuzzer", "--bin", target, "--target-dir"])
         .args([&place])
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"))
         .dir(&tree.fuzz());
@@ -44,16 +50,16 @@ pub(crate) fn fuzz(tree: &Tree, seconds: u32) -> Result<(), Failure> {
         .fold(build, Invocation::without_env)
         .run()?;
 
-    let found = place.join("corpus").join(TARGET);
+    let found = place.join("corpus").join(target);
     let artifacts = place.join("artifacts");
     for dir in [&found, &artifacts] {
         fs::create_dir_all(dir).map_err(|e| Failure::new(format!("{}: {e}", dir.display())))?;
     }
-    let seeds = tree.fuzz().join("corpus").join(TARGET);
-    let run = Invocation::new(place.join(host).join("release").join(TARGET))
+    let seeds = tree.fuzz().join("corpus").join(target);
+    let run = Invocation::new(place.join(host).join("release").join(target))
         .args([
             format!("-max_total_time={seconds}"),
-            format!("-max_len={MAX_BYTES}"),
+            format!("-max_len={longest}"),
             format!("-timeout={TIMEOUT_SECONDS}"),
             // The slash is part of it: what is found is named by appending.
             format!("-artifact_prefix={}/", artifacts.display()),
@@ -67,9 +73,9 @@ pub(crate) fn fuzz(tree: &Tree, seconds: u32) -> Result<(), Failure> {
             failure.to_string(),
             format!(
                 "the input is named above; it reproduces with `{} INPUT`. Once mended, commit it \
-                 to fuzz/corpus/{TARGET} under a name that says what it is: `cargo xtask test` \
+                 to fuzz/corpus/{target} under a name that says what it is: `cargo xtask test` \
                  replays that folder",
-                place.join("*/release").join(TARGET).display()
+                place.join("*/release").join(target).display()
             ),
         )
     })

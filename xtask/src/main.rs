@@ -54,8 +54,11 @@ enum Command {
         #[arg(last = true)]
         filter: Vec<String>,
     },
-    /// Look for frames that our packet parser and a second one read differently
+    /// Look for inputs that a parser of ours and a second one read differently: frames, tokens
     Fuzz {
+        /// Which parser
+        #[arg(long, default_value = "packet", value_parser = fuzz::targets())]
+        target: String,
         /// How long
         #[arg(long, default_value_t = 60)]
         seconds: u32,
@@ -165,7 +168,7 @@ fn act(command: Command) -> Result<(), Failure> {
             &filter,
         ),
         Command::Vm { kernel, filter } => vm::vm(&tree, kernel, &filter),
-        Command::Fuzz { seconds } => fuzz::fuzz(&tree, seconds),
+        Command::Fuzz { target, seconds } => fuzz::fuzz(&tree, &target, seconds),
         Command::Demo { keep } => {
             let args = keep.then(|| "--keep".to_owned());
             product::become_rig(&tree, false, "demo", args.into_iter().collect())
