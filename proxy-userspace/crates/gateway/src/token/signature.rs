@@ -96,7 +96,7 @@ impl fmt::Display for Algorithm {
 #[derive(Debug)]
 pub(crate) enum Verifier {
     Public(ParsedPublicKey),
-    Shared(hmac::Key),
+    Shared(Box<hmac::Key>),
 }
 
 impl Verifier {
@@ -120,7 +120,7 @@ impl Verifier {
 
     /// Of a shared secret.
     pub(crate) fn shared(secret: &[u8]) -> Self {
-        Self::Shared(hmac::Key::new(hmac::HMAC_SHA256, secret))
+        Self::Shared(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)))
     }
 
     /// Whether the signature is this key's over the message.

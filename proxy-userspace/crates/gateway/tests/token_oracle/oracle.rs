@@ -15,13 +15,13 @@ use serde_json::Value;
 const SECRET: [u8; 32] = [7; 32];
 
 /// An issuer that shares a secret with whoever asks.
-pub struct Oracle {
+pub(crate) struct Oracle {
     issuers: Vec<Arc<Issuer>>,
 }
 
 impl Oracle {
     /// Its keys go through a file of this name.
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let hour = Duration::from_secs(3_600);
         let times = KeyTimes {
             refresh: hour,
@@ -55,7 +55,7 @@ impl Oracle {
     }
 
     /// Whether the input, a header and claims with a zero byte between, is let in once it is signed.
-    pub fn check(&self, input: &[u8]) -> bool {
+    pub(crate) fn check(&self, input: &[u8]) -> bool {
         let token = String::from_utf8_lossy(input);
         assert!(
             examine(&token, &self.issuers).outcome.is_err(),
