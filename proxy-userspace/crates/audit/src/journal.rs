@@ -68,6 +68,8 @@ struct Sink {
     file: File,
     /// What is being handed over: after a failure, that from the first byte that was not taken.
     lines: Vec<u8>,
+    /// A write ended in the middle of a line, the rest of which waits.
+    torn: bool,
 }
 
 impl Journal {
@@ -77,6 +79,24 @@ impl Journal {
     /// # Errors
     /// [`AuditError::Open`].
     pub fn open(path: &Path) -> Result<Self, AuditError> {
+        Self::begin(path, ends_torn)
+    }
+
+    /// As [`Self::open`], while another process still writes to the same trail. The kernel appends what is
+    /// handed over in one piece, behind what came last of either (`O_APPEND`, write(2)); the two are told apart
+    /// by `pid`. `torn` is what [`Self::is_torn`] says there: the file may be looked at in the middle of a line
+    /// that will be whole.
+    ///
+    /// # Errors
+    /// [`AuditError::Open`].
+    pub fn open_beside(path: &Path, torn: bool) -> Result<Self, AuditError> {
+        Self::begin(path, |_| Ok(torn))
+    }
+
+    fn begin(
+        path: &Path,
+        is_torn: impl FnOnce(&mut File) -> io::Result<bool>,
+    ) -> Result<Self, AuditError> {
         let open = || {
             if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
                 DirBuilder::new()
@@ -90,7 +110,7 @@ impl Journal {
                 .append(true)
                 .mode(0o600)
                 .open(path)?;
-            let torn = ends_torn(&mut file)?;
+            let torn = is_torn(&mut file)?;
             Ok((file, torn))
         };
         let (file, torn) = open().map_err(|source| AuditError::Open {
@@ -103,6 +123,7 @@ impl Journal {
                 file,
                 // The first line must not be glued to a torn one.
                 lines: if torn { vec![b'\n'] } else { Vec::new() },
+                torn,
             }),
             waiting: Mutex::default(),
             has_waiting: AtomicBool::new(false),
@@ -184,6 +205,11 @@ impl Journal {
         self.failing.load(Ordering::Acquire)
     }
 
+    /// Whether the last line was broken off.
+    pub fn is_torn(&self) -> bool {
+        lock(&self.sink).torn
+    }
+
     /// Where the trail is kept.
     pub fn path(&self) -> &Path {
         &self.path
@@ -214,6 +240,9 @@ impl Sink {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => result = Err(error),
             }
+        }
+        if let Some(last) = self.lines[..written].last() {
+            self.torn = *last != b'\n';
         }
         self.lines.drain(..written);
         // What a burst, or a full disk, has made it is not needed for long.
@@ -396,6 +425,36 @@ mod tests {
             .map(|number| number.expect("a number"))
             .collect();
         assert_eq!(numbers, (0..4000).collect::<Vec<_>>());
+        fs::remove_file(path).expect("removed");
+    }
+
+    #[test]
+    fn two_that_write_at_once_leave_whole_lines_in_an_order_for_each() {
+        const LINES: u64 = 2_000;
+        let path = scratch("beside");
+        let first = Journal::open(&path).expect("a journal");
+        first.record(&lifecycle("before")).expect("written");
+        let second = Journal::open_beside(&path, first.is_torn()).expect("a journal");
+        let write = |journal: &Journal, who: &str| {
+            for _ in 0..LINES {
+                journal.record(&lifecycle(who)).expect("written");
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| write(&first, "first"));
+            scope.spawn(|| write(&second, "second"));
+        });
+        let text = fs::read_to_string(&path).expect("a file");
+        let lines: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        for (who, begin) in [("first", 1), ("second", 0)] {
+            let of = lines.iter().filter(|line| line["detail"] == who);
+            let found: Vec<u64> = of.filter_map(|line| line["sequence"].as_u64()).collect();
+            assert_eq!(found, (begin..begin + LINES).collect::<Vec<_>>(), "{who}");
+        }
+        assert_eq!(lines[0]["pid"], std::process::id());
         fs::remove_file(path).expect("removed");
     }
 

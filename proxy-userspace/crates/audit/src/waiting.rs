@@ -17,6 +17,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) lines: Vec<u8>,
+    pid: u32,
     sequence: u64,
     /// When the first and the last of them were made.
     since: SystemTime,
@@ -29,6 +30,8 @@ pub(crate) struct Waiting {
 struct Line<'a, E> {
     #[serde(serialize_with = "rfc3339")]
     time: SystemTime,
+    /// Of the process: two write while one hands over to the next.
+    pid: u32,
     sequence: u64,
     #[serde(flatten)]
     event: &'a E,
@@ -38,6 +41,7 @@ impl Default for Waiting {
     fn default() -> Self {
         Self {
             lines: Vec::new(),
+            pid: std::process::id(),
             sequence: 0,
             since: SystemTime::UNIX_EPOCH,
             last: SystemTime::UNIX_EPOCH,
@@ -54,6 +58,7 @@ impl Waiting {
     pub(crate) fn append(&mut self, event: &impl Serialize) -> io::Result<()> {
         let line = Line {
             time: SystemTime::now(),
+            pid: self.pid,
             sequence: self.sequence,
             event,
         };
