@@ -1,14 +1,19 @@
 //! Certificates that an authority issues, as long as they are configured: kept current, told of, and the
 //! plain HTTP listener by which names may be checked.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use audit::Journal;
-use gateway::{AcmeNews, Attempts, PlainListener, PlainSpec, SourceGate, keep_issued};
+use gateway::{
+    AcmeNews, Attempts, Authority, Issued, Pending, PlainListener, PlainSpec, SourceGate, Stage,
+    keep_issued,
+};
+use tokio::sync::watch;
 
 use crate::{
     bound::ServiceError,
     config::{AcmeConfig, PlainConfig},
+    passed::{For, Passed},
     task::Task,
     trail::note,
 };
@@ -17,9 +22,13 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Automatic {
     attempts: Arc<Attempts>,
+    /// What is asked for, and of whom.
+    orders: Option<Orders>,
     keeping: Option<Task>,
     plain: Option<Plain>,
 }
+
+type Orders = (Authority, Vec<Arc<Issued>>, Arc<Pending>);
 
 /// A plain HTTP listener as it is configured, bound.
 pub(crate) struct Plain {
@@ -34,6 +43,7 @@ impl Automatic {
         &self,
         config: Option<&AcmeConfig>,
         gate: Arc<dyn SourceGate>,
+        passed: &mut Passed,
     ) -> Result<Option<Plain>, ServiceError> {
         let Some((acme, plain)) = config.and_then(|acme| Some((acme, acme.plain.as_ref()?))) else {
             return Ok(None);
@@ -42,7 +52,11 @@ impl Automatic {
         if bound.is_some_and(|bound| bound.config.address == plain.address) {
             return Ok(None);
         }
-        let listener = PlainListener::bind(plain.address, spec(acme, plain), gate).await;
+        let spec = spec(acme, plain);
+        let listener = match passed.take_one(For::Plain, plain.address) {
+            Some(socket) => PlainListener::take_over(socket, spec, gate),
+            None => PlainListener::bind(plain.address, spec, gate).await,
+        };
         let listener =
             listener.map_err(|source| ServiceError::binding(plain.place.clone(), source))?;
         Ok(Some(Plain {
@@ -53,14 +67,14 @@ impl Automatic {
     }
 
     /// Does what this configuration says from now on, with what was bound for it. An order that is under
-    /// way is given up, and begun again.
+    /// way is given up, and is begun again by [`Self::order`].
     pub(crate) fn exchange(
         &mut self,
         config: Option<AcmeConfig>,
         bound: Option<Plain>,
-        journal: &Arc<Journal>,
+        stop: &watch::Sender<Stage>,
     ) {
-        self.keeping = None;
+        (self.keeping, self.orders) = (None, None);
         self.plain = match config.as_ref().and_then(|acme| acme.plain.as_ref()) {
             Some(_) => bound.or_else(|| self.plain.take()),
             None => None,
@@ -69,20 +83,43 @@ impl Automatic {
         if let (Some(plain), Some(config)) = (&mut self.plain, &acme.plain) {
             plain.config = config.clone();
             plain.listener.exchange(spec(&acme, config));
-            let serve = || Task(tokio::spawn(Arc::clone(&plain.listener).serve()));
+            let serving = || Arc::clone(&plain.listener).serve(stop.subscribe());
+            let serve = || Task(tokio::spawn(serving()));
             plain.serving.get_or_insert_with(serve);
         }
-        let Some(authority) = acme.authority.filter(|_| !acme.issued.is_empty()) else {
+        let authority = acme.authority.filter(|_| !acme.issued.is_empty());
+        self.orders = authority.map(|authority| (authority, acme.issued, acme.pending));
+    }
+
+    /// Begins to keep certificates current.
+    pub(crate) fn order(&mut self, journal: &Arc<Journal>) {
+        let Some((authority, issued, pending)) = self.orders.clone() else {
             return;
         };
         let (attempts, journal) = (Arc::clone(&self.attempts), Arc::clone(journal));
         self.keeping = Some(Task(tokio::spawn(keep_issued(
             authority,
-            acme.issued,
-            acme.pending,
+            issued,
+            pending,
             attempts,
             move |names, news| tell(&journal, names, &news),
         ))));
+    }
+
+    /// Gives up orders that are under way, until they are begun again.
+    pub(crate) fn rest(&mut self) {
+        self.keeping = None;
+    }
+
+    /// The plain listener's socket once more, for another process, and where it is configured.
+    pub(crate) fn handle(&self) -> Option<(SocketAddr, io::Result<OwnedFd>)> {
+        let plain = self.plain.as_ref()?;
+        Some((plain.config.address, plain.listener.handle()))
+    }
+
+    /// Leaves plain HTTP to another process. What was asked here is answered.
+    pub(crate) fn let_go(&mut self) {
+        self.plain = None;
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::{io, num::NonZeroUsize, sync::Arc};
 
-use gateway::Listener;
+use gateway::{Listener, Sockets};
 
-use crate::config::ListenerConfig;
+use crate::{
+    config::ListenerConfig,
+    passed::{For, Passed},
+};
 
 /// Why something that serves requests could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -35,16 +38,23 @@ impl ServiceError {
 pub(crate) struct Bound(pub(crate) Vec<(ListenerConfig, Arc<Listener>)>);
 
 impl Bound {
-    /// Binds all of them.
+    /// Binds all of them that weren't passed.
     pub(crate) async fn all(
         configs: Vec<ListenerConfig>,
         workers: NonZeroUsize,
+        passed: &mut Passed,
     ) -> Result<Self, ServiceError> {
         let mut bound = Vec::new();
-        for config in configs {
-            let listener = Listener::bind(config.address, workers, config.spec.clone()).await;
-            let listener =
-                listener.map_err(|source| ServiceError::binding(config.place.clone(), source))?;
+        for (at, config) in configs.into_iter().enumerate() {
+            let taken = passed.take(For::Listener { at }, config.address);
+            let sockets = if taken.is_empty() {
+                Sockets::bind(config.address, workers).await
+            } else {
+                Sockets::take_over(taken, workers).await
+            };
+            let sockets =
+                sockets.map_err(|source| ServiceError::binding(config.place.clone(), source))?;
+            let listener = Listener::new(config.address, sockets, config.spec.clone());
             bound.push((config, Arc::new(listener)));
         }
         Ok(Self(bound))

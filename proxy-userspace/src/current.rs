@@ -4,29 +4,41 @@ use std::sync::Arc;
 
 use audit::Journal;
 use gateway::{
-    CertificateNews, Certificates, ClientCertificates, Issuer, KeyNews, Upstream, UpstreamNews,
+    CertificateNews, Certificates, ClientCertificates, Issuer, KeyError, KeyNews, Upstream,
+    UpstreamNews,
 };
 
 use crate::trail::note;
+
+/// Tells of an issuer that is for development.
+pub(crate) fn warn_of_development(issuer: &Issuer, journal: &Journal) {
+    if !issuer.rules().development {
+        return;
+    }
+    let name = &issuer.rules().name;
+    tracing::warn!(
+        issuer = name,
+        "AN ISSUER FOR DEVELOPMENT: whoever has its key lets himself in"
+    );
+    note(journal, "issuer_for_development", name);
+}
 
 /// Loads an issuer's keys for the first time. A failure is told, and mended later: until then
 /// its tokens are refused.
 pub(crate) async fn load_keys(issuer: &Issuer, journal: &Journal) {
     let name = &issuer.rules().name;
-    if issuer.rules().development {
-        tracing::warn!(
-            issuer = name,
-            "AN ISSUER FOR DEVELOPMENT: whoever has its key lets himself in"
-        );
-        note(journal, "issuer_for_development", name);
+    if let Err(error) = obtain_keys(issuer).await {
+        tracing::error!(issuer = name, %error, "NO KEYS: every token of this issuer is refused");
+        note(journal, "keys_failed", &format!("{name}: {error}"));
     }
-    match issuer.keys().refresh().await {
-        Ok(count) => tracing::info!(issuer = name, count, "keys loaded"),
-        Err(error) => {
-            tracing::error!(issuer = name, %error, "NO KEYS: every token of this issuer is refused");
-            note(journal, "keys_failed", &format!("{name}: {error}"));
-        }
-    }
+}
+
+/// Loads an issuer's keys, where somebody else has some as long as this fails.
+pub(crate) async fn obtain_keys(issuer: &Issuer) -> Result<(), KeyError> {
+    let name = &issuer.rules().name;
+    let count = issuer.keys().refresh().await?;
+    tracing::info!(issuer = name, count, "keys loaded");
+    Ok(())
 }
 
 /// Keeps an issuer's keys current. Never ends.

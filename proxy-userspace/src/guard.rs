@@ -29,6 +29,15 @@ pub(crate) enum GuardError {
 /// Documents: interfaces that were added at run time.
 pub(crate) const ADDED: &str = "interface";
 
+/// Refuses early what would keep a process from taking over what another one guards.
+pub(crate) fn can_take_over(config: &KernelConfig) -> Result<(), DatapathError> {
+    let guarded = config.pins.interfaces()?;
+    if guarded.is_empty() && !config.required {
+        return Ok(());
+    }
+    datapath::can_start(&config.pins, &config.interfaces)
+}
+
 /// Why there is no kernel side, where there is none and the configuration can do without.
 ///
 /// Interfaces that were added at run time are guarded as well; one that isn't there is waited for.

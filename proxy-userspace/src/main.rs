@@ -9,7 +9,11 @@
 //! source        lists with a source, kept current
 //! drops         what was dropped lately
 //! lifeline      what no list may cut off
-//! run           the daemon: composition, start, stop
+//! run, daemon   the daemon: composition and start; what is asked of it, and its end
+//! upgrade       one process hands over to the next
+//! passed        sockets that the daemon was started with
+//! signals, notify  what signals ask; telling the service manager
+//! jobs          the standing jobs, begun and ended
 //! service, bound  what serves requests, and may be exchanged
 //! changes       what a reload has changed
 //! guard         its kernel side
@@ -32,24 +36,30 @@ mod changes;
 mod cli;
 mod config;
 mod current;
+mod daemon;
 mod drops;
 mod feed;
 mod feeds;
 mod guard;
 mod interfaces;
+mod jobs;
 mod lifeline;
 mod lists;
+mod notify;
 mod observe;
+mod passed;
 mod progress;
 mod render;
 mod run;
 mod service;
+mod signals;
 mod source;
 mod state;
 mod task;
 mod tokens;
 mod trail;
 mod transfer;
+mod upgrade;
 mod watch;
 
 use std::{
@@ -140,6 +150,7 @@ fn act(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         } => block::confirm(&daemon, change, list),
         Command::Interface(interface) => interfaces::act(interface),
         Command::Limit(limit) => act_on_limit(limit),
+        Command::Upgrade { daemon } => tell(&daemon, &Request::Upgrade),
         Command::Reload { daemon } => tell(&daemon, &Request::Reload),
         Command::Token(token) => tokens::act(token),
         Command::Status { daemon } => tell(&daemon, &Request::Status),
@@ -253,6 +264,7 @@ fn show(output: Output, reply: Reply) -> Result<ExitCode, Box<dyn Error>> {
             print(&(render::limits(&limits) + &render::reverts(pending)))?;
         }
         Reply::Reloaded { changes, .. } => print(&render::reloaded(&changes))?,
+        Reply::Upgraded { pid } => print(&format!("process {pid} serves\n"))?,
         Reply::Status(status) => print(&render::status(&status))?,
         Reply::Error { message } => eprintln!("portcullis: {message}"),
     }

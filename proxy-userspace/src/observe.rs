@@ -10,7 +10,7 @@ use std::{
 };
 
 use audit::Journal;
-use gateway::{Certificates, Live, Metrics, Views};
+use gateway::{Certificates, Live, Metrics, Stage, Views};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, text::encode},
@@ -54,7 +54,7 @@ pub(crate) struct Watched {
     pub(crate) reloads: Arc<Reloads>,
     /// What clients are shown.
     pub(crate) shown: Arc<Mutex<Vec<Arc<Certificates>>>>,
-    pub(crate) draining: watch::Receiver<bool>,
+    pub(crate) draining: watch::Receiver<Stage>,
 }
 
 /// The views.
@@ -75,7 +75,7 @@ impl Observed {
 
 impl Views for Observed {
     fn ready(&self) -> Result<(), String> {
-        if *self.watched.draining.borrow() {
+        if *self.watched.draining.borrow() == Stage::Stopping {
             return Err("stopping".to_owned());
         }
         if self.watched.journal.is_failing() {

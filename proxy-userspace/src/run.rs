@@ -1,20 +1,18 @@
-//! The daemon: everything made in an order that leaves nothing half-done, run, and stopped.
+//! The daemon's start: everything made in an order that leaves nothing half-done.
 
 use std::{
     io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use audit::{AuditError, Journal};
 use datapath::{DatapathError, Host};
-use gateway::Observer;
+use gateway::{KeyError, Observer, Stage};
 use tokio::{
     runtime,
-    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
-    time,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -23,15 +21,22 @@ use crate::{
     automatic::Automatic,
     bound::{Bound, ServiceError},
     config::{self, Config, Mistakes},
+    current,
+    daemon::{Daemon, Seen},
     drops::Drops,
     guard::{self, GuardError},
+    jobs::Jobs,
     lifeline::Lifelines,
     lists::{Configured, ListError, Lists},
+    notify::{News, notify},
     observe::{Observed, Reloads, Watched},
+    passed::{For, Passed, PassedError},
     service::Service,
+    signals::Signals,
     source::{Feeds, Known},
     state::{State, StateError},
     trail::note,
+    upgrade::{Predecessor, Program, TakeOverError, Waiting},
     watch::{self as standing_jobs, Counting},
 };
 
@@ -54,6 +59,12 @@ pub(crate) enum RunError {
     Guard(#[from] GuardError),
     #[error(transparent)]
     Service(#[from] ServiceError),
+    #[error(transparent)]
+    Passed(#[from] PassedError),
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
+    #[error("the keys of issuer {issuer:?} can't be had: {source}; mend that, and upgrade again")]
+    Keys { issuer: String, source: KeyError },
     #[error("the system refused {what}: {source}")]
     System {
         what: &'static str,
@@ -61,29 +72,74 @@ pub(crate) enum RunError {
     },
 }
 
-/// Runs until SIGTERM or SIGINT. The kernel side stays attached after that: `portcullis detach`
-/// takes it off.
+/// Runs until SIGTERM or SIGINT, or until another process has taken over. The kernel side stays attached
+/// after that: `portcullis detach` takes it off.
 pub(crate) fn run(config_path: &Path) -> Result<(), RunError> {
+    let mut passed = Passed::by_service_manager()?;
     let filter = EnvFilter::try_from_env("PORTCULLIS_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_env_filter(filter)
         .init();
-    let config = config::load(config_path)?;
+    let refused = |what| move |source| RunError::System { what, source };
+    let program = Program::of_this_process().map_err(refused("the path of this program"))?;
+    let predecessor = Predecessor::find()?.map(|(predecessor, handles)| {
+        passed.add(handles);
+        predecessor
+    });
+    let config = match config::load(config_path) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            if let Some(predecessor) = predecessor {
+                predecessor.refuse(&mistakes.to_string());
+            }
+            return Err(mistakes.into());
+        }
+    };
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|source| RunError::System {
-            what: "a runtime",
-            source,
-        })?;
-    let result = runtime.block_on(serve(config, config_path));
+        .map_err(refused("a runtime"))?;
+    let result = runtime.block_on(async {
+        let predecessor = predecessor.map(Predecessor::wait).transpose()?;
+        let started = start(config, config_path, program, passed, predecessor.as_ref()).await;
+        match (started, predecessor) {
+            (Ok(daemon), _) => daemon.serve().await,
+            (Err(error), Some(predecessor)) => {
+                predecessor.refuse(&error.to_string());
+                Err(error)
+            }
+            (Err(error), None) => Err(error),
+        }
+    });
     // A trace needs a moment to put the normal program back.
     runtime.shutdown_timeout(Duration::from_secs(2));
     result
 }
 
-async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
+/// What could keep a process from taking over, before anything is touched that the one before still has.
+async fn prepare(config: &Config, passed: &mut Passed) -> Result<(), RunError> {
+    if let Some(kernel) = &config.kernel {
+        guard::can_take_over(kernel)?;
+    }
+    passed.complete(config).await?;
+    for issuer in &config.service.issuers {
+        let obtained = current::obtain_keys(issuer).await;
+        obtained.map_err(|source| RunError::Keys {
+            issuer: issuer.rules().name.clone(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+async fn start(
+    config: Config,
+    config_path: &Path,
+    program: Program,
+    mut passed: Passed,
+    predecessor: Option<&Waiting>,
+) -> Result<Daemon, RunError> {
     // From here on a signal ends the daemon in order, however early it comes.
     let mut signals = Signals::new().map_err(|source| RunError::System {
         what: "a signal handler",
@@ -93,6 +149,16 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
     if let Some(kernel) = config.kernel.as_ref().filter(|kernel| kernel.required) {
         Host::observe(&kernel.bpffs).check()?;
     }
+    let handed_over = match predecessor {
+        Some(predecessor) => {
+            tokio::select! {
+                prepared = prepare(&config, &mut passed) => prepared?,
+                signal = signals.stop() => return Err(TakeOverError::Stopped { signal }.into()),
+            }
+            Some(predecessor.handed_over(&mut signals).await?)
+        }
+        None => None,
+    };
     // The state's lock comes first: a second daemon must not touch what the first one holds.
     let (state, found, set_aside) = State::open(&config.state_directory)?;
     // Before lists are read, which may take longer than the kernel waits.
@@ -126,41 +192,61 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
             .collect(),
     ));
     lists.protect(&lifelines.observe(None))?;
-    let journal = Arc::new(Journal::open(&config.audit_path)?);
+    let journal = Arc::new(match &handed_over {
+        Some(before) => Journal::open_beside(&config.audit_path, before.torn)?,
+        None => Journal::open(&config.audit_path)?,
+    });
     if let Some(set_aside) = &set_aside {
         guard::recover(set_aside, config.kernel.as_ref(), &lists, &journal);
     }
-    let admin_socket = admin::bind(&config.admin_socket, !config.admin_uids.is_empty())?;
+    let taken = passed.take_admin(&config.admin_socket);
+    let answers_on_same_socket = taken.is_some();
+    let for_others = !config.admin_uids.is_empty();
+    let admin_socket = match taken {
+        Some(socket) => socket,
+        None => admin::bind(&config.admin_socket, for_others)?,
+    };
     let mut config_service = config.service;
     let listeners = std::mem::take(&mut config_service.listeners);
-    let bound = Bound::all(listeners, config_service.workers).await?;
+    let bound = Bound::all(listeners, config_service.workers, &mut passed).await?;
     let plain = Automatic::default()
-        .bind(config_service.acme.as_ref(), Arc::clone(&lists) as _)
+        .bind(
+            config_service.acme.as_ref(),
+            Arc::clone(&lists) as _,
+            &mut passed,
+        )
         .await?;
 
     let observer = match config.observe {
         None => None,
         Some((address, place)) => {
-            let bound = Observer::bind(address).await;
-            Some(bound.map_err(|source| ServiceError::binding(place, source))?)
+            let bound = match passed.take_one(For::Observer, address) {
+                Some(socket) => Observer::take_over(socket),
+                None => Observer::bind(address).await,
+            };
+            let bound = bound.map_err(|source| ServiceError::binding(place, source))?;
+            Some((address, Arc::new(bound)))
         }
     };
+    passed.refuse_rest()?;
 
     let configured_interfaces = config.kernel.as_ref().map(|it| it.interfaces.clone());
     let added = lists.stored(guard::ADDED)?;
     let added: Vec<String> = added.into_iter().map(|(interface, _)| interface).collect();
     // The kernel side after everything that may refuse to start, so that a start that fails
     // leaves no program behind.
-    let without_kernel = guard::start(config.kernel, &added, &lists, &journal)?;
+    let without_kernel = guard::start(config.kernel.clone(), &added, &lists, &journal)?;
     // Before anything that may take long, such as fetching keys.
     let heartbeat = lists.with_kernel(guard::heartbeat).flatten();
-    let _alive = heartbeat
+    let alive = heartbeat
         .map(|(heartbeat, after)| standing_jobs::beat(heartbeat, after))
         .transpose()
         .map_err(no_thread)?;
     drop(earlier_life);
 
-    let stop = Arc::new(watch::Sender::new(false));
+    let stop = Arc::new(watch::Sender::new(Stage::Serving));
+    // Told the same, and waited for by nobody.
+    let told = watch::Sender::new(Stage::Serving);
     let feeds = Feeds::new(
         Arc::clone(&lists),
         Arc::clone(&journal),
@@ -170,7 +256,7 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
         feeds,
     )?;
     let drops = Arc::new(Drops::new());
-    let (reload, mut reloads) = mpsc::channel(1);
+    let (orders, asked) = mpsc::channel(1);
     let admin = Arc::new(Admin {
         lists: Arc::clone(&lists),
         feeds: Arc::clone(&feeds),
@@ -182,44 +268,39 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
         widest: config.widest,
         started: Instant::now(),
         listeners: Mutex::new(bound.addresses()),
-        reload,
+        orders,
+        conversations: watch::Sender::new(()),
         without_kernel,
-        draining: stop.subscribe(),
+        draining: told.subscribe(),
         tracing: Mutex::new(()),
     });
-    tokio::spawn(Arc::clone(&admin).serve(admin_socket));
-    tokio::spawn(standing_jobs::expire(
-        Arc::clone(&lists),
-        Arc::clone(&journal),
-    ));
-    tokio::spawn(standing_jobs::revert(
-        Arc::clone(&lists),
-        Arc::clone(&feeds),
-        Arc::clone(&journal),
-    ));
-    tokio::spawn(standing_jobs::protect(
-        Arc::clone(&lifelines),
-        Arc::clone(&lists),
-        Arc::clone(&journal),
-    ));
-    tokio::spawn(standing_jobs::attend(
-        Arc::clone(&lists),
-        Arc::clone(&journal),
-    ));
-    feeds.start();
-    let counting = Arc::new(Counting::new(Arc::clone(&lists), Arc::clone(&journal)));
-    tokio::spawn(Arc::clone(&counting).keep_recording(config.kernel_interval));
-    if let Some(samples) = lists
-        .with_kernel(datapath::Datapath::take_samples)
-        .flatten()
-    {
-        let (lists, journal) = (Arc::clone(&lists), Arc::clone(&journal));
-        std::thread::Builder::new()
-            .name("drop-samples".to_owned())
-            .spawn(move || standing_jobs::sample(samples, &lists, &drops, &journal))
-            .map_err(no_thread)?;
+    let recorded = handed_over.map(|before| before.recorded);
+    let counting = Counting::new(Arc::clone(&lists), Arc::clone(&journal), recorded);
+    let jobs = Jobs {
+        lists: Arc::clone(&lists),
+        feeds,
+        lifelines: Arc::clone(&lifelines),
+        journal: Arc::clone(&journal),
+        drops,
+        admin: Arc::clone(&admin),
+        counting: Arc::new(counting),
+        kernel_interval: config.kernel_interval,
+    };
+    for issuer in &config_service.issuers {
+        current::warn_of_development(issuer, &journal);
     }
-    let mut service = Service::start(
+    let begin = || jobs.begin(&admin_socket).map_err(no_thread);
+    let running = match predecessor {
+        Some(_) => None,
+        None => {
+            let running = begin()?;
+            for issuer in &config_service.issuers {
+                current::load_keys(issuer, &journal).await;
+            }
+            Some(running)
+        }
+    };
+    let service = Service::start(
         config_service,
         bound,
         plain,
@@ -227,12 +308,12 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
         lifelines,
         Arc::clone(&journal),
         &stop,
-    )
-    .await?;
+    );
+    let mut service = service.await?;
     let reloaded = Arc::new(Reloads::default());
     let shown = Arc::new(Mutex::new(service.certificates()));
-    let ours = 1 + usize::from(observer.is_some());
-    if let Some(observer) = observer {
+    let mut watching = None;
+    if let Some((_, observer)) = &observer {
         let (live, metrics) = service.parts();
         let watched = Watched {
             live: Arc::clone(live),
@@ -245,71 +326,52 @@ async fn serve(config: Config, config_path: &Path) -> Result<(), RunError> {
         if let Ok(address) = observer.address() {
             tracing::info!(%address, "/healthz, /readyz and /metrics");
         }
-        tokio::spawn(observer.serve(Arc::new(Observed::new(watched, metrics))));
+        let views = Arc::new(Observed::new(watched, metrics));
+        let serving = Arc::clone(observer).serve(views, told.subscribe());
+        watching = Some(tokio::spawn(serving));
     }
-    let addresses = service.addresses().join(", ");
-    note(&journal, "start", &format!("serving on {addresses}"));
-    tracing::info!(listeners = addresses, "portcullis is ready");
-
-    let signal = loop {
-        let (outcome, asker) = tokio::select! {
-            asked = signals.next() => match asked {
-                Asked::Stop(signal) => break signal,
-                Asked::Reload => (service.reload(config_path).await, None),
-            },
-            Some(asker) = reloads.recv() => (service.reload(config_path).await, Some(asker)),
-        };
-        reloaded.count(outcome.is_ok());
-        match &outcome {
-            Ok(done) => {
-                tracing::info!(digest = done.digest, changes = ?done.changes, "reloaded");
-                admin.listens_on(service.addresses());
-                *shown.lock().unwrap_or_else(PoisonError::into_inner) = service.certificates();
-            }
-            Err(error) => {
-                tracing::error!(%error, "NOT RELOADED: the configuration before serves on")
-            }
-        }
-        if let Some(asker) = asker {
-            // Whoever asked may be gone.
-            let _ = asker.send(outcome.map_err(|error| error.to_string()));
-        }
+    // From here on the process before takes nothing back, and this one must not fail.
+    let reload_asked = match predecessor {
+        Some(before) => before.ready(answers_on_same_socket, &mut signals).await?,
+        None => false,
     };
-    note(
-        &journal,
-        "drain",
-        &format!("{signal}: at most {:?}", config.drain),
-    );
-    tracing::info!(signal, drain = ?config.drain, "no further connections; finishing what runs");
-    stop.send_replace(true);
-    // Every listener and connection holds a receiver; when only ours are left, all is done.
-    let drained = time::timeout(config.drain, async {
-        while stop.receiver_count() > ours {
-            time::sleep(Duration::from_millis(10)).await;
-        }
-    });
-    let whole = drained.await.is_ok();
-    // Connections that outlived the drain are cut off here, and recorded as such.
-    service.end().await;
-    counting.record();
-    note(
-        &journal,
-        "stop",
-        if whole {
-            "drained"
-        } else {
-            "deadline: open connections were cut off"
+    let running = match running {
+        Some(running) => running,
+        None => begin()?,
+    };
+    service.order();
+    let addresses = service.addresses().join(", ");
+    let how = match predecessor {
+        Some(before) => format!("serving on {addresses}, after process {}", before.pid()),
+        None => format!("serving on {addresses}"),
+    };
+    note(&journal, "start", &how);
+    tracing::info!(listeners = addresses, "portcullis is ready");
+    notify(News::Ready);
+    Ok(Daemon {
+        config_path: config_path.to_path_buf(),
+        kernel: config.kernel,
+        drain: config.drain,
+        ready_within: config.ready_within,
+        admin_path: config.admin_socket,
+        admin_socket,
+        program,
+        signals,
+        asked,
+        service,
+        jobs,
+        running: Some(running),
+        alive,
+        seen: Seen {
+            observer,
+            watching,
+            reloaded,
+            shown,
         },
-    );
-    if let Err(error) = journal.sync() {
-        tracing::error!(%error, "the audit trail may not be on disk");
-    }
-    let _ = std::fs::remove_file(&config.admin_socket);
-    tracing::info!(
-        whole,
-        "portcullis stopped; the kernel side goes on dropping"
-    );
-    Ok(())
+        stop,
+        told,
+        reload_asked,
+    })
 }
 
 fn no_thread(source: io::Error) -> RunError {
@@ -317,35 +379,4 @@ fn no_thread(source: io::Error) -> RunError {
         what: "a thread",
         source,
     }
-}
-
-/// SIGTERM and SIGINT end the daemon; SIGHUP has it read its configuration again.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
-            _ = self.hang_up.recv() => Asked::Reload,
-        }
-    }
-}
-
-/// What a signal asks for.
-enum Asked {
-    Stop(&'static str),
-    Reload,
 }

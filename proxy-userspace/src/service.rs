@@ -1,11 +1,11 @@
 //! What serves requests: composed from a configuration, and exchanged for that of another one while requests
 //! go on.
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc};
+use std::{collections::BTreeMap, io, net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc};
 
 use audit::Journal;
 use gateway::{
-    Certificates, Gateway, Issuer, Issuers, Listener, Live, Metrics, SourceGate, Upstream,
+    Certificates, Gateway, Issuer, Issuers, Listener, Live, Metrics, SourceGate, Stage, Upstream,
     Upstreams, Workers,
 };
 use tokio::sync::watch;
@@ -18,8 +18,10 @@ use crate::{
     current,
     lifeline::{Lifelines, Needed},
     lists::Lists,
+    passed::Passed,
     task::Task,
     trail::note,
+    upgrade::{Handle, Label},
 };
 
 /// Why another configuration was not put in force. The one before serves on.
@@ -75,10 +77,12 @@ pub(crate) struct Service {
     upstreams: BTreeMap<String, (Arc<Upstream>, Task)>,
     issuers: BTreeMap<String, (Arc<Issuer>, Task)>,
     automatic: Automatic,
+    stop: Arc<watch::Sender<Stage>>,
 }
 
 impl Service {
-    /// Serves on what is bound, until `stop` turns true.
+    /// Serves on what is bound, until `stop` ends that. Keys are loaded before, certificates ordered by
+    /// [`Self::order`].
     pub(crate) async fn start(
         config: ServiceConfig,
         bound: Bound,
@@ -86,14 +90,13 @@ impl Service {
         lists: Arc<Lists>,
         lifelines: Arc<Lifelines>,
         journal: Arc<Journal>,
-        stop: &Arc<watch::Sender<bool>>,
+        stop: &Arc<watch::Sender<Stage>>,
     ) -> Result<Self, ServiceError> {
-        let mut issuers = BTreeMap::new();
-        for issuer in config.issuers {
-            current::load_keys(&issuer, &journal).await;
-            let (name, kept) = keep_issuer(issuer, &journal);
-            issuers.insert(name, kept);
-        }
+        let issuers: BTreeMap<_, _> = config
+            .issuers
+            .into_iter()
+            .map(|issuer| keep_issuer(issuer, &journal))
+            .collect();
         let upstreams: BTreeMap<_, _> = config
             .upstreams
             .into_iter()
@@ -129,11 +132,48 @@ impl Service {
             upstreams,
             issuers,
             automatic: Automatic::default(),
+            stop: Arc::clone(stop),
         };
         service.serve(bound);
-        let (automatic, journal) = (&mut service.automatic, &service.journal);
-        automatic.exchange(config.acme, plain, journal);
+        service.automatic.exchange(config.acme, plain, stop);
         Ok(service)
+    }
+
+    /// Begins to order certificates, or begins again.
+    pub(crate) fn order(&mut self) {
+        self.automatic.order(&self.journal);
+    }
+
+    /// Orders no certificates until that is begun again.
+    pub(crate) fn rest(&mut self) {
+        self.automatic.rest();
+    }
+
+    /// Its sockets once more, for another process.
+    pub(crate) fn handles(&self) -> io::Result<Vec<Handle>> {
+        let mut handles = Vec::new();
+        for (at, serving) in self.listeners.iter().enumerate() {
+            let configured = serving.configured;
+            let label = Label::Listener { at, configured };
+            let sockets = serving.listener.handles()?.into_iter();
+            handles.extend(sockets.map(|socket| Handle {
+                label: label.clone(),
+                socket,
+            }));
+        }
+        if let Some((configured, socket)) = self.automatic.handle() {
+            handles.push(Handle {
+                label: Label::Plain { configured },
+                socket: socket?,
+            });
+        }
+        Ok(handles)
+    }
+
+    /// Leaves new connections to another process.
+    pub(crate) fn let_go(&mut self) {
+        self.automatic.let_go();
+        self.stop.send_replace(Stage::HandedOver);
     }
 
     fn serve(&mut self, bound: Bound) {
@@ -221,9 +261,11 @@ impl Service {
         for listener in &fresh {
             note_change(&mut changes, "listener", &listener.address, false, false);
         }
-        let bound = Bound::all(fresh, self.count).await?;
+        let mut passed = Passed::default();
+        let bound = Bound::all(fresh, self.count, &mut passed).await?;
         let gate = Arc::clone(&self.lists) as Arc<dyn SourceGate>;
-        let plain = self.automatic.bind(config.acme.as_ref(), gate).await?;
+        let bind = self.automatic.bind(config.acme.as_ref(), gate, &mut passed);
+        let plain = bind.await?;
 
         let issuers: BTreeMap<_, _> = issuers
             .into_iter()
@@ -287,7 +329,8 @@ impl Service {
         }
         self.listeners = listeners;
         self.serve(bound);
-        self.automatic.exchange(config.acme, plain, &self.journal);
+        self.automatic.exchange(config.acme, plain, &self.stop);
+        self.order();
         self.need(config.needed);
         self.exchanged = exchanged;
         if changes.is_empty() {

@@ -4,10 +4,10 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    io,
+    io::{self, PipeReader},
     os::fd::AsFd as _,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -16,7 +16,6 @@ use std::{
 
 use audit::{DropRecord, Event, Journal, KernelRecord, ListRecord, ReasonRecord};
 use datapath::{Heartbeat, InterfaceEvent, Samples};
-use proxy_common::Reason;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
@@ -201,19 +200,41 @@ pub(crate) fn beat(
 pub(crate) struct Counting {
     lists: Arc<Lists>,
     journal: Arc<Journal>,
-    recorded: Mutex<HashMap<(Reason, bool), (u64, u64)>>,
+    recorded: Mutex<HashMap<Counted, (u64, u64)>>,
 }
 
+/// The place of a reason, and whether it was watched only.
+type Counted = (u32, bool);
+/// With the packets and bytes that are recorded.
+pub(crate) type Recorded = (Counted, (u64, u64));
+
 impl Counting {
-    /// Begins with what an earlier run has recorded already.
-    pub(crate) fn new(lists: Arc<Lists>, journal: Arc<Journal>) -> Self {
+    /// Begins with what an earlier run has recorded: as it says itself, or else all that was counted.
+    pub(crate) fn new(
+        lists: Arc<Lists>,
+        journal: Arc<Journal>,
+        recorded: Option<Vec<Recorded>>,
+    ) -> Self {
         let counting = Self {
             lists,
             journal,
             recorded: Mutex::default(),
         };
-        counting.added();
+        match recorded {
+            Some(recorded) => *counting.recorded() = recorded.into_iter().collect(),
+            None => drop(counting.added()),
+        }
         counting
+    }
+
+    /// What is recorded already, for the next one.
+    pub(crate) fn told(&self) -> Vec<Recorded> {
+        let recorded = self.recorded();
+        recorded.iter().map(|(key, count)| (*key, *count)).collect()
+    }
+
+    fn recorded(&self) -> MutexGuard<'_, HashMap<Counted, (u64, u64)>> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records every `interval` in which anything was counted. Never ends.
@@ -247,12 +268,12 @@ impl Counting {
             }
             None => return Vec::new(),
         };
-        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recorded = self.recorded();
         let mut added = Vec::new();
         for count in counts {
             let (packets, bytes) = recorded
                 .insert(
-                    (count.reason, count.monitored),
+                    (count.reason as u32, count.monitored),
                     (count.packets, count.bytes),
                 )
                 .unwrap_or_default();
@@ -271,11 +292,21 @@ impl Counting {
 }
 
 /// Records drop samples as they come, on a thread of its own: it polls a ring, writes a file and
-/// must not hold up requests. Ends only when the ring can't be polled.
-pub(crate) fn sample(mut samples: Samples, lists: &Lists, drops: &Drops, journal: &Journal) {
+/// must not hold up requests. Ends when the other end of `ended` is closed, or when the ring can't be polled.
+pub(crate) fn sample(
+    mut samples: Samples,
+    ended: &PipeReader,
+    lists: &Lists,
+    drops: &Drops,
+    journal: &Journal,
+) {
     loop {
-        let mut ring = [PollFd::from_borrowed_fd(samples.as_fd(), PollFlags::IN)];
+        let mut ring = [
+            PollFd::from_borrowed_fd(samples.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::empty()),
+        ];
         match poll(&mut ring, None) {
+            Ok(_) if !ring[1].revents().is_empty() => return,
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => {
                 tracing::error!(%error, "drop samples can't be read");

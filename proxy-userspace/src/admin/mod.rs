@@ -36,7 +36,7 @@ pub(crate) use protocol::{
     BadLineReport, Changed, CutReport, InterfaceStatus, LimitReport, ListSize, Manner,
     ReasonStatus, Reply, Request, Status, Tested,
 };
-pub(crate) use server::{Admin, AdminError, bind};
+pub(crate) use server::{Admin, AdminError, Order, bind};
 pub(crate) use trace::LONGEST as LONGEST_TRACE;
 pub(crate) use why::{Covering, CoveringLimit, Why};
 

@@ -107,6 +107,8 @@ pub(crate) enum Request {
     Status,
     /// Read the configuration again.
     Reload,
+    /// Hand over to the binary that lies in the daemon's place.
+    Upgrade,
     /// The guarded interfaces.
     Interfaces,
     /// Guard one more.
@@ -175,6 +177,8 @@ pub(crate) enum Reply {
         /// SHA-256 of the file, in hexadecimal.
         digest: String,
     },
+    /// Another process has taken over.
+    Upgraded { pid: u32 },
     /// The guarded interfaces.
     Interfaces { interfaces: Vec<InterfaceStatus> },
     /// The kernel's limits in force.

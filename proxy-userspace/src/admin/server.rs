@@ -4,11 +4,12 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     time::{Duration, Instant},
 };
 
 use audit::Journal;
+use gateway::Stage;
 use ipnet::IpNet;
 use tokio::{
     io::{
@@ -70,8 +71,13 @@ pub(super) enum Refused {
     Interface(#[from] InterfaceError),
 }
 
-/// A question for a reload, by whom its outcome is waited for.
-pub(crate) type ReloadAsked = oneshot::Sender<Result<Reloaded, String>>;
+/// What is asked of the daemon as a whole, by somebody who waits for the outcome.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Reload(oneshot::Sender<Result<Reloaded, String>>),
+    /// The outcome is the process id of the one that took over.
+    Upgrade(oneshot::Sender<Result<u32, String>>),
+}
 
 /// What the admin socket acts on.
 pub(crate) struct Admin {
@@ -80,10 +86,11 @@ pub(crate) struct Admin {
     pub(crate) allowed_uids: Vec<u32>,
     pub(crate) started: Instant,
     pub(crate) listeners: Mutex<Vec<String>>,
-    /// Has the configuration read again.
-    pub(crate) reload: mpsc::Sender<ReloadAsked>,
+    pub(crate) orders: mpsc::Sender<Order>,
+    /// Each conversation holds a receiver.
+    pub(crate) conversations: watch::Sender<()>,
     pub(crate) without_kernel: Option<String>,
-    pub(crate) draining: watch::Receiver<bool>,
+    pub(crate) draining: watch::Receiver<Stage>,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) lifelines: Arc<Lifelines>,
     pub(crate) drops: Arc<Drops>,
@@ -95,7 +102,10 @@ pub(crate) struct Admin {
 }
 
 /// Makes the socket, for its owner's eyes only unless other users are allowed.
-pub(crate) fn bind(path: &Path, for_others: bool) -> Result<UnixListener, AdminError> {
+pub(crate) fn bind(
+    path: &Path,
+    for_others: bool,
+) -> Result<std::os::unix::net::UnixListener, AdminError> {
     let failed = |source| AdminError::Bind {
         path: path.to_path_buf(),
         source,
@@ -120,7 +130,8 @@ pub(crate) fn bind(path: &Path, for_others: bool) -> Result<UnixListener, AdminE
         }
         Err(_) => {}
     }
-    let listener = UnixListener::bind(path).map_err(failed)?;
+    let listener = UnixListener::bind(path).and_then(UnixListener::into_std);
+    let listener = listener.map_err(failed)?;
     // Whoever gets through is asked for his uid all the same.
     let mode = if for_others { 0o666 } else { 0o600 };
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
@@ -147,11 +158,12 @@ impl Admin {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let admin = Arc::clone(&self);
+                    let (admin, held) = (Arc::clone(&self), self.conversations.subscribe());
                     tokio::spawn(async move {
                         if let Err(error) = admin.welcome(stream).await {
                             tracing::debug!(%error, "admin connection ended");
                         }
+                        drop(held);
                     });
                 }
                 Err(error) => {
@@ -236,6 +248,7 @@ impl Admin {
     fn act(&self, request: Request, peer: &UCred) -> Result<Reply, Refused> {
         match request {
             Request::Reload => Ok(self.reload()),
+            Request::Upgrade => Ok(self.upgrade()),
             Request::Status => Ok(Reply::Status(Box::new(self.status()?))),
             Request::Why { address } => Ok(self.why(address)?),
             Request::Interfaces => Ok(Reply::Interfaces {
@@ -278,17 +291,34 @@ impl Admin {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the outcome; the caller is on a thread that may.
     fn reload(&self) -> Reply {
-        let (asker, outcome) = oneshot::channel();
-        let asked = self.reload.blocking_send(asker).is_ok();
-        match outcome.blocking_recv() {
-            Ok(Ok(Reloaded { changes, digest })) if asked => Reply::Reloaded { changes, digest },
-            Ok(Err(message)) => Reply::Error { message },
-            _ => Reply::Error {
-                message: "the daemon is stopping".to_owned(),
-            },
+        match self.order(Order::Reload) {
+            Ok(Reloaded { changes, digest }) => Reply::Reloaded { changes, digest },
+            Err(message) => Reply::Error { message },
         }
+    }
+
+    fn upgrade(&self) -> Reply {
+        match self.order(Order::Upgrade) {
+            Ok(pid) => Reply::Upgraded { pid },
+            Err(message) => Reply::Error { message },
+        }
+    }
+
+    /// Whether somebody traces.
+    pub(crate) fn is_tracing(&self) -> bool {
+        matches!(self.tracing.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Waits for the outcome; the caller is on a thread that may.
+    fn order<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Order,
+    ) -> Result<T, String> {
+        let (asker, outcome) = oneshot::channel();
+        let asked = self.orders.blocking_send(order(asker)).is_ok();
+        let outcome = outcome.blocking_recv().ok().filter(|_| asked);
+        outcome.unwrap_or_else(|| Err("the daemon is stopping".to_owned()))
     }
 
     fn status(&self) -> Result<Status, ListError> {
@@ -301,7 +331,7 @@ impl Admin {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            draining: *self.draining.borrow(),
+            draining: self.draining.borrow().is_ending(),
             listeners: self.listening().clone(),
             interfaces: self.interfaces(),
             without_kernel: self.without_kernel.clone(),

@@ -97,7 +97,10 @@ impl Admin {
         let begun = Instant::now();
         let (mut told, mut lost) = (0, 0);
         let outcome = loop {
-            if begun.elapsed() >= length || replies.is_closed() || *self.draining.borrow() {
+            if begun.elapsed() >= length
+                || replies.is_closed()
+                || self.draining.borrow().is_ending()
+            {
                 break Ok(());
             }
             match trace.next_lines(GLANCE.min(length.saturating_sub(begun.elapsed()))) {

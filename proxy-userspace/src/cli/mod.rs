@@ -101,6 +101,11 @@ pub(crate) enum Command {
     /// Tokens: why one is accepted or refused, and ones for development
     #[command(subcommand)]
     Token(Token),
+    /// Have the daemon hand over to the binary that lies in its place now, without losing a request
+    Upgrade {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
     /// How the daemon is
     Status {
         #[command(flatten)]

@@ -89,6 +89,8 @@ pub(crate) struct Config {
     pub(crate) kernel_interval: Duration,
     pub(crate) state_directory: PathBuf,
     pub(crate) drain: Duration,
+    /// How long the next process of an upgrade may take until it is ready.
+    pub(crate) ready_within: Duration,
     /// Where those who watch ask, and where that is written.
     pub(crate) observe: Option<(SocketAddr, String)>,
 }
@@ -101,6 +103,7 @@ pub(crate) struct ListenerConfig {
     pub(crate) spec: ListenerSpec,
 }
 
+#[derive(Clone)]
 pub(crate) struct KernelConfig {
     pub(crate) interfaces: Vec<String>,
     pub(crate) bpffs: PathBuf,
@@ -254,6 +257,12 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
             "shutdown.drain",
             written.shutdown.drain.as_ref(),
             Duration::from_secs(30),
+        ),
+        ready_within: prove_duration(
+            &mut prover,
+            "upgrade.ready_within",
+            written.upgrade.ready_within.as_ref(),
+            Duration::from_secs(60),
         ),
     };
     prover.finish(config)

@@ -59,6 +59,8 @@ pub(crate) struct Written {
     /// Stopping.
     #[serde(default)]
     pub(crate) shutdown: Shutdown,
+    #[serde(default)]
+    pub(crate) upgrade: Upgrade,
     /// Threads.
     #[serde(default)]
     pub(crate) runtime: Runtime,
@@ -384,6 +386,14 @@ pub(crate) struct State {
 pub(crate) struct Shutdown {
     /// How long requests may go on after SIGTERM.
     pub(crate) drain: Option<Spanned<String>>,
+}
+
+/// `[upgrade]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Upgrade {
+    /// How long the next process may take until it is ready.
+    pub(crate) ready_within: Option<Spanned<String>>,
 }
 
 /// `[runtime]`

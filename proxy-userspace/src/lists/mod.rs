@@ -12,6 +12,7 @@
 //! page     what operators look at, in pages
 //! confirm  changes that revert unless somebody confirms them
 //! protect  what keeps this host reachable, as a list
+//! hand_over  from one process to the next
 //! recover  lists made anew from the kernel's tables
 //! ```
 
@@ -20,6 +21,7 @@ mod change;
 mod confirm;
 mod entry;
 mod escalate;
+mod hand_over;
 mod lines;
 mod load;
 mod notes;
@@ -55,6 +57,7 @@ pub(crate) use self::{
     ask::{Addition, ListSize, Outcome, Refresh, Removal, Sourced, Widest},
     confirm::{PendingReport, REVERTED},
     entry::Entry,
+    hand_over::LetGo,
     lines::Lines,
     load::Configured,
     page::{Filter, Place},

@@ -38,6 +38,7 @@ use crate::{
     lifeline::{Lifelines, Needed},
     lists::{ListError, Lists, Outcome, REVERTED, Widest},
     state::{Clock, Document},
+    task::Task,
     trail::note,
 };
 
@@ -95,6 +96,8 @@ pub(crate) struct Feeds {
     widest: Widest,
     runtime: Handle,
     kept: Mutex<BTreeMap<String, Arc<Kept>>>,
+    /// That keep them current.
+    tasks: Mutex<Vec<Task>>,
 }
 
 /// One of them, while it is kept current.
@@ -164,6 +167,7 @@ impl Feeds {
             widest,
             runtime,
             kept: Mutex::default(),
+            tasks: Mutex::default(),
         });
         feeds.take_up(known)?;
         Ok(feeds)
@@ -171,10 +175,25 @@ impl Feeds {
 
     /// Begins to keep all of them current.
     pub(crate) fn start(self: &Arc<Self>) {
-        for kept in self.all().values() {
-            let (feeds, kept) = (Arc::clone(self), Arc::clone(kept));
-            self.runtime.spawn(feeds.keep_current(kept));
+        let all: Vec<_> = self.all().values().cloned().collect();
+        for kept in all {
+            self.begin(kept);
         }
+    }
+
+    /// Keeps none current any more, until they are started again.
+    pub(crate) fn rest(&self) {
+        self.tasks().clear();
+    }
+
+    fn begin(self: &Arc<Self>, kept: Arc<Kept>) {
+        let kept_current = Arc::clone(self).keep_current(kept);
+        let task = Task(self.runtime.spawn(kept_current));
+        self.tasks().push(task);
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Vec<Task>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How all feeds are, by name.
@@ -260,7 +279,7 @@ impl Feeds {
         let kept = Arc::new(Kept::new(feed, true));
         self.all().insert(name, Arc::clone(&kept));
         let report = self.report_of(&kept);
-        self.runtime.spawn(Arc::clone(self).keep_current(kept));
+        self.begin(kept);
         Ok(report)
     }
 

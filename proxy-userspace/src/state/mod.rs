@@ -46,6 +46,8 @@ pub(crate) enum StateError {
         path.display()
     )]
     InUse { path: PathBuf },
+    #[error("{} is another process's now, which this one hands over to; ask again, and that one answers", path.display())]
+    HandedOver { path: PathBuf },
     #[error("no room for {}: {source}; free some on its file system", path.display())]
     Full {
         path: PathBuf,
@@ -142,8 +144,10 @@ pub(crate) struct SetAside {
 #[derive(Debug)]
 pub(crate) struct State {
     path: PathBuf,
-    /// `None` while it is opened again after the disk failed it.
+    /// `None` while it is opened again after the disk failed it, or another process has it.
     database: Option<Database>,
+    /// Whether another process has it.
+    handed_over: bool,
     /// Lists with a content, of which entries that go must be told.
     with_content: BTreeSet<String>,
 }
@@ -175,6 +179,7 @@ impl State {
         let mut state = Self {
             path: path.to_path_buf(),
             database: Some(database),
+            handed_over: false,
             with_content: BTreeSet::new(),
         };
         // Made now, so that reading never meets a database without its tables.
@@ -251,8 +256,26 @@ impl State {
         Ok(())
     }
 
+    /// Lets go of it, for another process. Nothing is read or kept from then on.
+    pub(crate) fn hand_over(&mut self) {
+        self.database = None;
+        self.handed_over = true;
+    }
+
+    /// Takes it back when the other process is gone. After a failure it is tried again by the next change.
+    pub(crate) fn take_back(&mut self) -> Result<(), StateError> {
+        self.handed_over = false;
+        self.database = Some(open_database(&self.path)?);
+        Ok(())
+    }
+
     /// Makes a batch durable, all or none.
     pub(crate) fn commit(&mut self, batch: Batch) -> Result<(), StateError> {
+        if self.handed_over {
+            return Err(StateError::HandedOver {
+                path: self.path.clone(),
+            });
+        }
         if self.database.is_none() {
             // The disk failed an earlier commit, after which redb refuses all until it is opened anew.
             self.database = Some(open_database(&self.path)?);

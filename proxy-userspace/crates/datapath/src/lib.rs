@@ -64,7 +64,7 @@ pub use pins::{Pins, detach};
 pub use plan::{Change, Plan};
 pub use recover::pinned_claims;
 pub use rules::Rules;
-pub use start::{Admitted, Datapath, Options};
+pub use start::{Admitted, Datapath, Options, can_start};
 pub use tables::Tables;
 pub use trace::Trace;
 pub use truth::{MANY_EDITS, Truth};

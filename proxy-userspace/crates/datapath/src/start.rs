@@ -296,6 +296,28 @@ impl Datapath {
     }
 }
 
+/// Whether a start would go through, as far as that can be told without changing anything.
+///
+/// # Errors
+/// As [`Datapath::start`].
+pub fn can_start(pins: &Pins, interfaces: &[String]) -> Result<(), DatapathError> {
+    let object = Object::parse(embedded_object()?)
+        .map_err(aya::EbpfError::ParseError)
+        .while_trying_to("parse the embedded program")?;
+    for interface in interfaces {
+        attach::inspect(interface, pins)?;
+    }
+    match pins.adoption(&object)? {
+        Adoption::Incompatible(difference) if !pins.interfaces()?.is_empty() => {
+            Err(DatapathError::IncompatiblePins {
+                path: pins.root().to_path_buf(),
+                difference,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Loads again where a signal cut the verifier short.
 ///
 /// It gives up with `EAGAIN` when one is pending (Linux commit c3494801cd17). libbpf tries five

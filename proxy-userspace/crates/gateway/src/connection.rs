@@ -11,11 +11,12 @@ use arc_swap::ArcSwap;
 use http::request::Parts;
 use policy::{CanonicalHost, WireFault};
 use rustls::sign::CertifiedKey;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::{
     certificates::covers,
     client_certificates::{ClientCertificateRules, ClientRuleFault, RuleIndex, Shown},
+    drain::Drain,
     listener::{Shared, Speaks},
     websocket::Tunnel,
     wire::WireState,
@@ -51,7 +52,7 @@ pub(crate) struct Connection {
     /// Told when it would not be let in any more.
     pub(crate) outdated: Notify,
     /// Held by whatever outlives the connection, so that a stop waits for it.
-    pub(crate) drain: watch::Receiver<bool>,
+    pub(crate) drain: Drain,
 }
 
 impl Connection {

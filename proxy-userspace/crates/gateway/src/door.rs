@@ -13,14 +13,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use audit::{ConnectionRecord, Event, Verdict};
-use http::Request;
+use http::{HeaderValue, Request, StatusCode, header};
 use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use policy::{FrameBounds, StreamFault, WireBounds};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::{Notify, watch},
+    sync::Notify,
     time,
 };
 use tokio_rustls::server::TlsStream;
@@ -28,6 +28,7 @@ use tokio_rustls::server::TlsStream;
 use crate::{
     client_certificates::{RuleIndex, Shown, fingerprint},
     connection::Connection,
+    drain::{Drain, Stage, ending, stopping},
     frames::{Watch, attend, chain},
     greet::greet,
     keepalive::keep_alive,
@@ -41,9 +42,6 @@ use crate::{
     tls::ServerTls,
     wire::{Judged, WireState},
 };
-
-/// Ends connections gracefully: each holds a receiver, and the last to go is noticed.
-pub(crate) type Drain = watch::Receiver<bool>;
 
 /// What one accepted connection goes through.
 pub(crate) struct Door {
@@ -252,9 +250,15 @@ impl Door {
             let (gateway, connection) = (live.current(), Arc::clone(&connection));
             // The library moves this from place to place before it is first looked at: in a box, it goes over
             // as a pointer.
-            Box::pin(
-                async move { Ok::<_, Infallible>(handle(&gateway, &connection, request).await) },
-            )
+            Box::pin(async move {
+                let mut response = handle(&gateway, &connection, request).await;
+                let is_last = !http2 && *connection.drain.borrow() == Stage::HandedOver;
+                if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, Infallible>(response)
+            })
         });
         let Some(wire) = wire else {
             let watch = Watch::begin(FrameBounds {
@@ -274,7 +278,9 @@ impl Door {
             tokio::pin!(connection);
             let close =
                 |connection: Pin<&mut _>| conn::http2::Connection::graceful_shutdown(connection);
-            let ended = attend(&watch, connection, close, self.ending(&becomes)).await;
+            let mut drain = self.drain.clone();
+            let over = until(ending(&mut drain), &becomes);
+            let ended = attend(&watch, connection, close, over).await;
             let Some(fault) = watch.fault() else {
                 if matches!(ended, Some(Ok(()))) && watch.was_left() {
                     let what = "the connection was ended on a CONNECT with a length";
@@ -296,9 +302,13 @@ impl Door {
             .serve_connection(TokioIo::new(Judged::new(stream, wire, bounds)), service)
             .with_upgrades();
         tokio::pin!(connection);
+        let mut drain = self.drain.clone();
         tokio::select! {
             ended = connection.as_mut() => ended?,
-            () = self.ending(&becomes) => {
+            // While another process takes new connections, this one waits for its next request, and closes
+            // after that: a request that is on its way would be lost otherwise, and its client couldn't know
+            // whether anything came of it (RFC 9112, 9.5).
+            () = until(stopping(&mut drain), &becomes) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await?;
             }
@@ -312,16 +322,6 @@ impl Door {
             tunnel.carry().await;
         }
         Ok(())
-    }
-
-    /// Until a connection takes no further requests.
-    async fn ending(&self, connection: &Connection) {
-        let mut drain = self.drain.clone();
-        tokio::select! {
-            // An error means that the sender is gone, which is the end as well.
-            _ = drain.wait_for(|draining| *draining) => {}
-            () = connection.outdated.notified() => {}
-        }
     }
 
     fn record(&self, reason: &str, detail: Option<String>) {
@@ -345,5 +345,13 @@ impl Door {
         if let Err(error) = gateway.journal.record(&Event::Connection(record)) {
             tracing::error!(%error, "audit record lost");
         }
+    }
+}
+
+/// Returns when that does, or when a connection would not be let in any more.
+async fn until(end: impl Future<Output = ()>, connection: &Connection) {
+    tokio::select! {
+        () = end => {}
+        () = connection.outdated.notified() => {}
     }
 }

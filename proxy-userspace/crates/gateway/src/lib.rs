@@ -55,6 +55,7 @@ mod client;
 mod client_certificates;
 mod connection;
 mod door;
+mod drain;
 mod fetch;
 mod flow;
 mod forward;
@@ -71,6 +72,7 @@ mod paced;
 mod pipeline;
 mod proxied;
 mod refusal;
+mod sockets;
 mod sole;
 mod sources;
 mod stamp;
@@ -96,6 +98,7 @@ pub use client_certificates::{
     ClientCertificateError, ClientCertificateFiles, ClientCertificateMode, ClientCertificateRules,
     ClientCertificates,
 };
+pub use drain::{Drain, Stage};
 pub use fetch::{FetchBounds, FetchError, Fetched, Fetcher, Validators};
 pub use listener::{Listener, ListenerLimits, ListenerSpec, Speaks};
 pub use live::Live;
@@ -103,6 +106,7 @@ pub use metrics::Metrics;
 pub use observe::{Observer, Views};
 pub use pipeline::{Gateway, SourceGate, SourceRefusal};
 pub use rustls::{ClientConfig, pki_types::ServerName};
+pub use sockets::Sockets;
 pub use stamp::FileStamp;
 pub use staple::StapleFault;
 pub use tls::{Alpn, ServerTls, TlsError, crypto_provider, server_tls, trust_anchors};

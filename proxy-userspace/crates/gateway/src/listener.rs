@@ -1,30 +1,24 @@
 //! Accepting connections, on a socket for each worker, until a stop or another configuration ends that.
 
-use std::{
-    io,
-    net::{self, SocketAddr},
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::{
-    net::{TcpListener, TcpSocket},
+    net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
     time,
 };
 
 use crate::{
-    door::{Door, Drain},
+    door::Door,
+    drain::{Drain, ending, stopping},
     live::Live,
+    sockets::Sockets,
     sources::Sources,
     tls::ServerTls,
 };
-
-/// Connections that wait in the kernel's queue to be accepted, of each worker.
-const BACKLOG: u32 = 1024;
 
 /// After the kernel has no more descriptors, wait this long before the next accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -93,11 +87,10 @@ pub(crate) struct Place {
     pub(crate) bound: SocketAddr,
 }
 
-/// Bound sockets, one for each worker, with what they share.
+/// Bound sockets, with what they share.
 pub struct Listener {
     at: Place,
-    /// Until their workers take them.
-    sockets: Vec<Mutex<Option<net::TcpListener>>>,
+    sockets: Sockets,
     shared: Arc<ArcSwap<Shared>>,
     /// Told when that is another one.
     exchanged: watch::Sender<()>,
@@ -128,38 +121,31 @@ impl From<ListenerSpec> for Shared {
 }
 
 impl Listener {
-    /// Binds `address` for so many workers: the kernel spreads connections over their sockets
-    /// (`SO_REUSEPORT`, Linux 3.9).
-    ///
-    /// # Errors
-    /// What the system says, `AddrInUse` above all.
-    pub async fn bind(
-        address: SocketAddr,
-        workers: NonZeroUsize,
-        spec: ListenerSpec,
-    ) -> io::Result<Self> {
-        // Sockets that share a port are let in beside any others that do: another daemon is found by one
-        // that doesn't.
-        let configured = address;
-        let address = listen_on(address, false)?.local_addr()?;
-        let sockets: Vec<_> = (0..workers.get())
-            .map(|_| Ok(Mutex::new(Some(listen_on(address, true)?.into_std()?))))
-            .collect::<io::Result<_>>()?;
-        Ok(Self {
+    /// Listens on these, which are what is `configured`.
+    pub fn new(configured: SocketAddr, sockets: Sockets, spec: ListenerSpec) -> Self {
+        Self {
             at: Place {
                 configured,
-                bound: address,
+                bound: sockets.address(),
             },
             sockets,
             shared: Arc::new(ArcSwap::from_pointee(spec.into())),
             exchanged: watch::Sender::new(()),
             closed: watch::Sender::new(false),
-        })
+        }
     }
 
     /// The address it is bound to, with the port the system chose where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.at.bound
+    }
+
+    /// Its sockets once more, for another process.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn handles(&self) -> io::Result<Vec<OwnedFd>> {
+        self.sockets.handles()
     }
 
     /// Does otherwise from the next connection on. Those that are open keep their bounds and certificate; what
@@ -181,9 +167,7 @@ impl Listener {
     /// Takes no further connections.
     pub fn close(&self) {
         self.closed.send_replace(true);
-        for socket in &self.sockets {
-            socket.lock().unwrap_or_else(PoisonError::into_inner).take();
-        }
+        self.sockets.close();
     }
 
     /// Room for one more connection, by the bound that is in force.
@@ -198,35 +182,50 @@ impl Listener {
         }
     }
 
-    /// Serves a worker's share until `drain` turns true or it is closed, then takes no further connections
+    /// Serves a worker's share until `drain` ends that or it is closed, then takes no further connections
     /// and returns. Connections that are being served hold their own receiver of `drain` until they end.
     ///
     /// # Errors
-    /// When the worker can't have its socket.
+    /// When the worker can't have its share.
     pub(crate) async fn serve(
         self: Arc<Self>,
         worker: usize,
         live: Arc<Live>,
-        mut drain: Drain,
+        drain: Drain,
     ) -> io::Result<()> {
-        let socket = self.sockets[worker]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-            .ok_or_else(|| io::Error::other("another worker has this socket"))?;
-        let socket = TcpListener::from_std(socket)?;
+        let mut served = JoinSet::new();
+        for socket in self.sockets.share(worker)? {
+            let socket = TcpListener::from_std(socket)?;
+            let (listener, live) = (Arc::clone(&self), Arc::clone(&live));
+            served.spawn(listener.accept(socket, worker, live, drain.clone()));
+        }
+        drop(drain);
+        served.join_all().await;
+        self.sockets.close();
+        Ok(())
+    }
+
+    async fn accept(
+        self: Arc<Self>,
+        socket: TcpListener,
+        worker: usize,
+        live: Arc<Live>,
+        mut drain: Drain,
+    ) {
         let mut closed = self.closed.subscribe();
         loop {
-            // The slot comes after the connection: a worker that waits for one would hold a slot otherwise,
-            // and another's connection wait for that.
-            let accepted = async {
-                let accepted = socket.accept().await;
-                (self.slot().await, accepted)
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                () = ending(&mut drain) => return,
+                _ = closed.wait_for(|closed| *closed) => return,
             };
-            let (slot, accepted) = tokio::select! {
-                accepted = accepted => accepted,
-                _ = drain.wait_for(|draining| *draining) => return Ok(()),
-                _ = closed.wait_for(|closed| *closed) => return Ok(()),
+            // The slot comes after the connection: a worker that waits for one would hold a slot otherwise,
+            // and another's connection wait for that. What was accepted is nobody else's any more, and
+            // served also when another process takes the next ones meanwhile.
+            let mut drain_meanwhile = drain.clone();
+            let slot = tokio::select! {
+                slot = self.slot() => slot,
+                () = stopping(&mut drain_meanwhile) => return,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -253,15 +252,4 @@ impl Listener {
             }
         }
     }
-}
-
-fn listen_on(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(shared)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }

@@ -1,7 +1,14 @@
 //! A listener of its own for those who watch: is the process alive, can it serve, what has it counted. Plain
 //! HTTP, for an address that only they reach.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future, io,
+    net::{self, SocketAddr},
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -9,6 +16,8 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore, time};
+
+use crate::drain::{Drain, Stage};
 
 /// Bounds of this listener: few watch, and none of them needs long.
 const MOST_CONNECTIONS: usize = 64;
@@ -43,6 +52,23 @@ impl Observer {
         TcpListener::bind(address).await.map(Self)
     }
 
+    /// Listens on what somebody else bound.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn take_over(socket: net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket).map(Self)
+    }
+
+    /// Its socket once more, for another process.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn handle(&self) -> io::Result<OwnedFd> {
+        self.0.as_fd().try_clone_to_owned()
+    }
+
     /// Where it is.
     ///
     /// # Errors
@@ -51,12 +77,20 @@ impl Observer {
         self.0.local_addr()
     }
 
-    /// Answers until the task is dropped.
-    pub async fn serve(self, views: Arc<impl Views>) {
+    /// Answers until another process does, and all that was asked here is answered: whoever watches sees a
+    /// stop to its end.
+    pub async fn serve(self: Arc<Self>, views: Arc<impl Views>, mut drain: Drain) {
         let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         loop {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            let (stream, _) = match self.0.accept().await {
+            let accepted = async {
+                let slot = Arc::clone(&slots).acquire_owned().await;
+                (slot, self.0.accept().await)
+            };
+            let (slot, accepted) = tokio::select! {
+                accepted = accepted => accepted,
+                () = handed_over(&mut drain) => break,
+            };
+            let (stream, _) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
@@ -64,7 +98,7 @@ impl Observer {
                     continue;
                 }
             };
-            let views = Arc::clone(&views);
+            let (views, mut drain) = (Arc::clone(&views), drain.clone());
             tokio::spawn(async move {
                 let service = service_fn(|request: Request<Incoming>| {
                     let views = Arc::clone(&views);
@@ -74,10 +108,28 @@ impl Observer {
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEADER_TIMEOUT)
                     .serve_connection(TokioIo::new(stream), service);
-                let _ = time::timeout(LONGEST, serving).await;
+                tokio::pin!(serving);
+                let all = async {
+                    tokio::select! {
+                        _ = serving.as_mut() => return,
+                        () = handed_over(&mut drain) => serving.as_mut().graceful_shutdown(),
+                    }
+                    let _ = serving.await;
+                };
+                let _ = time::timeout(LONGEST, all).await;
                 drop(slot);
             });
         }
+        let all = slots.acquire_many(MOST_CONNECTIONS as u32);
+        let _ = all.await;
+    }
+}
+
+async fn handed_over(drain: &mut Drain) {
+    let handed_over = drain.wait_for(|stage| *stage == Stage::HandedOver);
+    if handed_over.await.is_err() {
+        // Nobody is there any more who could hand over.
+        future::pending().await
     }
 }
 

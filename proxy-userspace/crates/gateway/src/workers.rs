@@ -14,7 +14,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use crate::{listener::Listener, live::Live};
+use crate::{drain::Stage, listener::Listener, live::Live};
 
 /// Connections that are cut off get this long to say so.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -28,15 +28,14 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts so many. `drain` turning true ends connections gracefully: each that is being served holds a
-    /// receiver of it.
+    /// Starts so many. `drain` ends connections gracefully: each that is being served holds a receiver of it.
     ///
     /// # Errors
     /// When the system gives no thread or no runtime.
     pub fn start(
         count: NonZeroUsize,
         live: &Arc<Live>,
-        drain: &Arc<watch::Sender<bool>>,
+        drain: &Arc<watch::Sender<Stage>>,
     ) -> io::Result<Self> {
         let (end, ended) = watch::channel(false);
         let (mut threads, mut orders) = (Vec::new(), Vec::new());

@@ -1,7 +1,14 @@
 //! The plain HTTP listener: it answers an authority that checks a name (RFC 8555, 8.3), sends every other
 //! request for a host of ours to the same place over https, and knows nothing else.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{self, SocketAddr},
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -17,7 +24,12 @@ use tokio::{
 };
 
 use super::pending::Pending;
-use crate::{paced::Paced, pipeline::SourceGate, sources::Sources};
+use crate::{
+    drain::{Drain, ending, stopping},
+    paced::Paced,
+    pipeline::SourceGate,
+    sources::Sources,
+};
 
 /// Where tokens are asked for (RFC 8555, 8.3).
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
@@ -62,11 +74,37 @@ impl PlainListener {
         spec: PlainSpec,
         gate: Arc<dyn SourceGate>,
     ) -> io::Result<Self> {
-        Ok(Self {
-            socket: TcpListener::bind(address).await?,
+        let socket = TcpListener::bind(address).await?;
+        Ok(Self::over(socket, spec, gate))
+    }
+
+    /// Listens on what somebody else bound.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn take_over(
+        socket: net::TcpListener,
+        spec: PlainSpec,
+        gate: Arc<dyn SourceGate>,
+    ) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self::over(TcpListener::from_std(socket)?, spec, gate))
+    }
+
+    fn over(socket: TcpListener, spec: PlainSpec, gate: Arc<dyn SourceGate>) -> Self {
+        Self {
+            socket,
             spec: ArcSwap::from_pointee(spec),
             gate,
-        })
+        }
+    }
+
+    /// Its socket once more, for another process.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn handle(&self) -> io::Result<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned()
     }
 
     /// Answers otherwise from the next connection on.
@@ -74,13 +112,20 @@ impl PlainListener {
         self.spec.store(Arc::new(spec));
     }
 
-    /// Serves. Never ends.
-    pub async fn serve(self: Arc<Self>) {
+    /// Serves until `drain` ends that. Conversations hold their own receiver of it until they end.
+    pub async fn serve(self: Arc<Self>, mut drain: Drain) {
         let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let sources = Sources::new(MOST_OF_SOURCE);
         loop {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            let (stream, peer) = match self.socket.accept().await {
+            let accepted = async {
+                let slot = Arc::clone(&slots).acquire_owned().await;
+                (slot, self.socket.accept().await)
+            };
+            let (slot, accepted) = tokio::select! {
+                accepted = accepted => accepted,
+                () = ending(&mut drain) => return,
+            };
+            let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
@@ -94,10 +139,13 @@ impl PlainListener {
             if self.gate.admit(peer.ip()).is_err() {
                 continue;
             }
-            let spec = self.spec.load_full();
+            let (spec, mut drain) = (self.spec.load_full(), drain.clone());
             tokio::spawn(async move {
                 // What a peer does here that it shouldn't ends with its connection, and nothing more.
-                let _ = time::timeout(LONGEST, converse(stream, spec)).await;
+                tokio::select! {
+                    _ = time::timeout(LONGEST, converse(stream, spec)) => {}
+                    () = stopping(&mut drain) => {}
+                }
                 drop((place, slot));
             });
         }
