@@ -2,11 +2,13 @@
 
 use std::{
     fs::{self, File},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
@@ -72,10 +74,13 @@ fn secluded(program: &Path) -> Command {
     command
 }
 
-/// A running daemon. Dropping it kills it, as a crash would.
+/// A running daemon. Dropping it kills it, as a crash would, and all that took over from it.
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
+    /// The process that has taken over last.
+    heir: Option<u32>,
+    config: PathBuf,
     socket: PathBuf,
     log: PathBuf,
 }
@@ -116,6 +121,8 @@ impl Daemon {
             .spawn()?;
         let mut daemon = Self {
             child,
+            heir: None,
+            config: config.to_path_buf(),
             socket: socket.to_path_buf(),
             log,
         };
@@ -137,7 +144,54 @@ impl Daemon {
 
     /// Process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.heir.unwrap_or(self.child.id())
+    }
+
+    /// Has it hand over to another process, and returns that one's id.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub fn upgrade(&mut self) -> Rigged<u32> {
+        let pid = self.ask(&["upgrade"])?["pid"].clone();
+        let pid = pid.as_u64().and_then(|pid| u32::try_from(pid).ok());
+        self.heir = pid;
+        pid.ok_or_else(|| RigError("no process id".to_owned()))
+    }
+
+    /// Waits until another process than `before` answers, and returns its id.
+    ///
+    /// # Errors
+    /// When it doesn't in time.
+    pub fn await_heir(&mut self, before: u32) -> Rigged<u32> {
+        let heir = eventually("another process answers", PATIENCE, || {
+            let pid = u32::try_from(self.status().ok()?["pid"].as_u64()?).ok()?;
+            (pid != before).then_some(pid)
+        })?;
+        self.heir = Some(heir);
+        Ok(heir)
+    }
+
+    /// Processes that run with this configuration: this one, and those that take over or have.
+    pub fn processes(&self) -> Vec<u32> {
+        let config = self.config.as_os_str().as_bytes();
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let runs = |pid: &u32| {
+            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            words.split(|byte| *byte == 0).any(|word| word == config)
+        };
+        ids.filter(runs).collect()
+    }
+
+    /// Waits until a process runs no more.
+    ///
+    /// # Errors
+    /// When it doesn't end in time.
+    pub fn await_end(&self, pid: u32) -> Rigged<()> {
+        // One that nobody has waited for is a zombie, without words.
+        eventually("a process has ended", PATIENCE, || {
+            (!self.processes().contains(&pid)).then_some(())
+        })
     }
 
     /// What it has printed to standard error, over all starts of this scratch folder.
@@ -253,6 +307,10 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        for pid in self.processes() {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -4,6 +4,7 @@
 use std::{
     net::{SocketAddr, TcpListener},
     ops::Range,
+    path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -193,7 +194,15 @@ drain = "5s"
     /// # Errors
     /// When it doesn't become ready.
     pub fn start(self) -> Rigged<Front> {
-        self.start_in(Place::Here)
+        self.start_in(portcullis(), Place::Here)
+    }
+
+    /// Starts another binary as the daemon.
+    ///
+    /// # Errors
+    /// When it doesn't become ready.
+    pub fn start_binary(self, binary: PathBuf) -> Rigged<Front> {
+        self.start_in(binary, Place::Here)
     }
 
     /// Starts the daemon where it can be asked over the admin socket and nothing else.
@@ -201,13 +210,13 @@ drain = "5s"
     /// # Errors
     /// When it doesn't become ready.
     pub fn start_secluded(self) -> Rigged<Front> {
-        self.start_in(Place::Secluded)
+        self.start_in(portcullis(), Place::Secluded)
     }
 
-    fn start_in(self, place: Place<'_>) -> Rigged<Front> {
+    fn start_in(self, binary: PathBuf, place: Place<'_>) -> Rigged<Front> {
         let config = self.scratch.write("portcullis.toml", &self.text)?;
         let socket = self.scratch.join("admin.sock");
-        let daemon = Daemon::start(&self.scratch, &config, &socket, place)?;
+        let daemon = Daemon::start_binary(binary, &self.scratch, &config, &socket, place)?;
         let listening = daemon.status()?["listeners"][0].clone();
         let address = listening.as_str().and_then(|text| text.parse().ok());
         let address = address.ok_or_else(|| RigError(format!("no listener: {listening}")))?;

@@ -18,6 +18,8 @@
 //! front      the proxy on it, with real clients
 //! issuing    a proxy whose certificates an authority issues
 //! tunnels    services and clients without requests
+//! heirs      daemons that hand over to the next process
+//! throng     clients that never pause, and what became of their requests
 //! websocket  a real WebSocket server and client
 //! wire       exact bytes to it
 //! h2_peer    exact HTTP/2 frames to it
@@ -50,6 +52,7 @@ pub mod front;
 pub mod ground;
 pub mod grpc;
 pub mod h2_peer;
+pub mod heirs;
 pub mod held;
 pub mod issuing;
 pub mod key_server;
@@ -70,6 +73,7 @@ pub mod scene;
 pub mod scratch;
 pub mod scripted;
 pub mod siege;
+pub mod throng;
 pub mod traffic;
 pub mod tunnels;
 pub mod volley;

@@ -1,5 +1,5 @@
 //! Not one packet of a listed source passes while the daemon is stopped, killed, replaced by another
-//! binary, and given whole new lists.
+//! binary, hands over to the next process, and is given whole new lists.
 
 use std::{fs, time::Duration};
 
@@ -14,6 +14,7 @@ use portcullis_tests::{
 
 const RESTARTS: usize = 50;
 const UPGRADES: usize = 20;
+const HAND_OVERS: usize = 10;
 const RELOADS: usize = 20;
 
 /// How long drops may take to be seen.
@@ -46,8 +47,8 @@ fn program(daemon: &Daemon) -> u64 {
 }
 
 #[test]
-fn not_one_packet_passes_through_restarts_upgrades_and_new_lists() {
-    if !kernel_or_skip("not_one_packet_passes_through_restarts_upgrades_and_new_lists") {
+fn not_one_packet_passes_through_restarts_hand_overs_and_new_lists() {
+    if !kernel_or_skip("not_one_packet_passes_through_restarts_hand_overs_and_new_lists") {
         return;
     }
     let scene = Scene::set(&unique_name(), SceneLimits::NONE).expect("a scene");
@@ -81,6 +82,13 @@ fn not_one_packet_passes_through_restarts_upgrades_and_new_lists() {
             old,
             "upgrade {upgrade} has a program of its own"
         );
+    }
+    for hand_over in 0..HAND_OVERS {
+        await_drops(&daemon);
+        let (before, old) = (daemon.pid(), program(&daemon));
+        daemon.upgrade().expect("handed over");
+        assert_ne!(program(&daemon), old, "hand-over {hand_over}");
+        daemon.await_end(before).expect("the one before has ended");
     }
     for reload in 0..RELOADS {
         // So many that the tables are made anew.

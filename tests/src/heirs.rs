@@ -1,0 +1,75 @@
+//! Daemons that hand over to the next process.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use crate::{daemon::portcullis, front::Front, ground::Ground, run::Rigged};
+
+/// A ground with a binary of its own, which a test may replace.
+///
+/// # Errors
+/// When that fails.
+pub fn with_binary(ground: Ground) -> Rigged<(Front, PathBuf)> {
+    let binary = ground.scratch.join("portcullis");
+    fs::copy(portcullis(), &binary)?;
+    Ok((ground.start_binary(binary.clone())?, binary))
+}
+
+/// Puts another binary in the place of the running one, as a package manager does.
+///
+/// # Errors
+/// When that fails.
+pub fn replace(binary: &Path, script: &str) -> Rigged<()> {
+    let fresh = binary.with_extension("new");
+    if script.is_empty() {
+        fs::copy(portcullis(), &fresh)?;
+    } else {
+        fs::write(&fresh, script)?;
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
+    }
+    fs::rename(fresh, binary)?;
+    Ok(())
+}
+
+/// Writes the configuration anew, with `to` in place of `from`.
+///
+/// # Panics
+/// When `from` isn't in it.
+///
+/// # Errors
+/// When that fails.
+pub fn rewrite(front: &mut Front, from: &str, to: &str) -> Rigged<()> {
+    assert!(front.ground.text.contains(from), "{from:?}");
+    front.ground.text = front.ground.text.replacen(from, to, 1);
+    let text = &front.ground.text;
+    front.ground.scratch.write("portcullis.toml", text)?;
+    Ok(())
+}
+
+/// Records of one step in the life of the daemon, or of those that took over from it.
+pub fn steps(front: &Front, step: &str) -> Vec<Value> {
+    let all = front.audit().into_iter();
+    all.filter(|line| line["step"] == step).collect()
+}
+
+/// The proxy serves, lists can be changed, and the change is kept.
+///
+/// # Panics
+/// When it isn't so.
+///
+/// # Errors
+/// When that fails.
+pub fn assert_serves(front: &Front, pid: u32, entry: &str) -> Rigged<()> {
+    assert_eq!(front.curl("/public", &[])?.status, 200);
+    assert_eq!(front.daemon.status()?["pid"], pid);
+    assert_eq!(front.daemon.status()?["draining"], false);
+    front.daemon.ask(&["block", "add", entry])?;
+    let tested = front.daemon.ask(&["block", "test", entry])?;
+    assert_eq!(tested["standing"], "blocked", "{tested}");
+    Ok(())
+}
