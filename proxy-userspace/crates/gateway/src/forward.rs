@@ -40,8 +40,10 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Fields about one connection, never forwarded (RFC 9110, 7.6.1), and those that ask for a
 /// protocol change. `Expect` is answered here.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
+    // Of an upgrade to h2c, which is asked for by this too (RFC 7540, 3.2.1).
+    HeaderName::from_static("http2-settings"),
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
