@@ -272,3 +272,37 @@ fn a_body_of_a_method_that_has_none_is_framed_as_what_it_is() -> Rigged<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_target_with_a_fragment_has_no_one_reading() -> Rigged<()> {
+    let upstream = Scripted::start(ok)?;
+    let front = Ground::set()?.with_upstream(upstream.address())?.start()?;
+    for target in [
+        "/public#x",
+        "/orders/1#/public",
+        "/public?q#x",
+        "https://api.example/public#x",
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: api.example\r\n\r\n");
+        let answer = front.raw(request.as_bytes())?;
+        assert_eq!(answer.status(), 400, "{target}");
+        let record = front.record_of(answer.decision())?;
+        assert_eq!(record["reason"], "request_line_invalid", "{record}");
+    }
+    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+    Ok(())
+}
+
+#[test]
+fn a_connection_field_names_what_stays_here_whatever_else_it_holds() -> Rigged<()> {
+    let upstream = Scripted::start(ok)?;
+    let front = Ground::set()?.with_upstream(upstream.address())?.start()?;
+    let mut request = b"GET /public HTTP/1.1\r\nHost: api.example\r\nX-Secret: 1\r\nConnection: close, X-Secret, ".to_vec();
+    request.extend(b"\xfc\r\n\r\n");
+    let answer = front.raw(&request)?;
+    assert_eq!(answer.status(), 200);
+    for line in upstream.seen().iter().flat_map(|seen| &seen.head) {
+        assert!(!line.to_ascii_lowercase().contains("x-secret"), "{line}");
+    }
+    Ok(())
+}

@@ -114,7 +114,9 @@ fn judge_request_line(line: &[u8]) -> Result<bool, WireFault> {
         return Err(WireFault::RequestLine);
     }
     // What of it is allowed in a path is asked later; here it only has to be one word.
-    if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
+    // A fragment is for the client alone (RFC 9112, 3.2): the library would leave it out without a word.
+    let fits = |byte: &u8| byte.is_ascii_graphic() && *byte != b'#';
+    if target.is_empty() || !target.iter().all(fits) {
         return Err(WireFault::RequestLine);
     }
     match version {
