@@ -174,7 +174,12 @@ fn a_token_without_the_scope_is_refused_and_never_sent_on() -> Rigged<()> {
         let answer = front.get("/orders/1", &front.token(scopes)?)?;
         assert_refused(&front, &answer, 403, "scope_missing")?;
         let challenge = answer.field("www-authenticate");
-        assert_eq!(challenge, Some("Bearer error=\"insufficient_scope\""));
+        assert_eq!(
+            challenge,
+            Some(
+                "Bearer realm=\"api.example\", error=\"insufficient_scope\", scope=\"orders:read\""
+            )
+        );
     }
     assert_eq!(front.heard()?, [""; 0]);
     Ok(())
