@@ -25,11 +25,16 @@ pub(crate) fn act(feed: Feed) -> Result<ExitCode, Box<dyn Error>> {
         }
         Feed::Accept {
             name,
+            digest,
             manner: how,
             daemon,
         } => {
-            let manner = manner(how);
-            (daemon, Request::AcceptFeed { name, manner })
+            let request = Request::AcceptFeed {
+                name,
+                digest,
+                manner: manner(how),
+            };
+            (daemon, request)
         }
         Feed::Pause { name, daemon } => {
             let paused = true;

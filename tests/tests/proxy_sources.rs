@@ -6,7 +6,7 @@ use portcullis_tests::{
     feeds::{PATIENCE, await_entries, await_problem, hosts, of_file, shown, standing, with},
     front::Front,
     ground::Ground,
-    run::{Rigged, eventually},
+    run::{RigError, Rigged, eventually},
 };
 use serde_json::Value;
 
@@ -67,6 +67,7 @@ fn what_empties_or_shrinks_or_grows_too_much_is_held_back_until_it_is_let_in() -
     let lines = of_file(&ground, "");
     let front = with(ground, &lines)?.start_secluded()?;
     await_entries(&front, 100)?;
+    let mut looked_at = Vec::new();
     for (text, why) in [
         (
             "# nothing\n".to_owned(),
@@ -88,6 +89,8 @@ fn what_empties_or_shrinks_or_grows_too_much_is_held_back_until_it_is_let_in() -
         })?;
         assert_eq!(held["state"], "held");
         assert_eq!(held["entries"], 100);
+        let digest = held["held"]["content"]["digest"].as_str();
+        looked_at.extend(digest.map(|digest| digest[..16].to_owned()));
     }
     let listed = front.daemon.ask(&["feed", "list"])?;
     assert_eq!(listed["feeds"][0]["state"], "held", "{listed}");
@@ -104,7 +107,16 @@ fn what_empties_or_shrinks_or_grows_too_much_is_held_back_until_it_is_let_in() -
         (&150.into(), &0.into())
     );
     assert_eq!(shown(&front)?["entries"], 100);
-    front.daemon.ask(&["feed", "accept", "drop"])?;
+    // Nobody lets in what came after somebody had looked.
+    let [_, early, last] = &looked_at[..] else {
+        return Err(RigError(format!("{looked_at:?}")));
+    };
+    let accept = |digest| ["feed", "accept", "drop", "--digest", digest];
+    let refused = front.daemon.ask_refused(&accept(early))?;
+    assert!(refused.contains("is another content"), "{refused}");
+    let refused = front.daemon.ask_refused(&accept("everything"))?;
+    assert!(refused.contains("16 hexadecimal digits"), "{refused}");
+    front.daemon.ask(&accept(last))?;
     let feed = await_entries(&front, 250)?;
     assert_eq!(feed["state"], "good", "{feed}");
     let refused = front.daemon.ask_refused(&["feed", "accept", "drop"])?;

@@ -34,8 +34,12 @@ impl Admin {
                     }),
                 })
             }
-            Request::AcceptFeed { name, manner } => {
-                let outcome = feeds.accept(&name, of(manner))?;
+            Request::AcceptFeed {
+                name,
+                digest,
+                manner,
+            } => {
+                let outcome = feeds.accept(&name, digest, of(manner))?;
                 Ok(Reply::Changed(changed(outcome, manner, Vec::new())))
             }
             Request::PauseFeed { name, paused } => {

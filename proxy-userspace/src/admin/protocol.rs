@@ -91,9 +91,10 @@ pub(crate) enum Request {
         #[serde(flatten)]
         manner: Manner,
     },
-    /// Let in what was held back.
+    /// Let in what was held back; only the content whose digest begins so, where one is given.
     AcceptFeed {
         name: String,
+        digest: Option<String>,
         #[serde(flatten)]
         manner: Manner,
     },

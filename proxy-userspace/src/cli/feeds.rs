@@ -37,6 +37,9 @@ pub(crate) enum Feed {
     Accept {
         /// Its name
         name: String,
+        /// Only the content that was looked at: what `feed show` prints
+        #[arg(long, value_parser = digest)]
+        digest: Option<String>,
         #[command(flatten)]
         manner: Manner,
         #[command(flatten)]
@@ -160,4 +163,13 @@ impl Add {
             deadline: self.deadline.clone(),
         }
     }
+}
+
+/// A content's digest as `feed show` prints it, or with more of it as `--json` does.
+fn digest(text: &str) -> Result<String, String> {
+    let is_digest = |byte: u8| byte.is_ascii_hexdigit() || byte == b'/';
+    if !text.bytes().all(is_digest) || text.len() < 16 {
+        return Err("16 hexadecimal digits are wanted, as `feed show` prints them".to_owned());
+    }
+    Ok(text.to_ascii_lowercase())
 }

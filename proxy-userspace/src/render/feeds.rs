@@ -30,9 +30,11 @@ fn trouble(feed: &FeedReport) -> Option<String> {
     let name = &feed.name;
     if let Some(held) = &feed.record.held {
         return Some(format!(
-            "HELD BACK since {}: {}; let it in with `portcullis feed accept {name}`",
+            "HELD BACK since {}: {}, {} entries; {}",
             rfc3339_ms(held.since_ms),
-            held.why
+            held.why,
+            held.entries,
+            held.remedy(name)
         ));
     }
     let problem = feed.record.problem.as_ref()?;
@@ -97,7 +99,7 @@ pub(crate) fn refreshed(name: &str, state: &str, why: Option<&str>, changes: &Ch
     match (state, why) {
         ("unchanged", _) => format!("{name}: its source says what it said before\n"),
         (_, Some(why)) => {
-            format!("{name}: HELD BACK: {why}; let it in with `portcullis feed accept {name}`\n")
+            format!("{name}: HELD BACK: {why}; look at it with `portcullis feed show {name}`\n")
         }
         _ => format!("{name}: {}", changed(changes)),
     }

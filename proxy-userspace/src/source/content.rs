@@ -45,6 +45,10 @@ pub(crate) enum RefreshError {
     Removed,
     #[error("what was held back isn't stored any more; nothing was changed: refresh the feed")]
     HeldIsGone,
+    #[error(
+        "what is held back now is another content, {0}; nothing was changed: look at it again with `portcullis feed show`"
+    )]
+    HeldIsAnother(String),
 }
 
 fn told(bad: &[BadLine]) -> String {

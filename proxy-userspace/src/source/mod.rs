@@ -226,10 +226,11 @@ impl Feeds {
             })
     }
 
-    /// Lets in what was held back. For threads that may wait.
+    /// Lets in what was held back, unless its digest doesn't begin so. For threads that may wait.
     pub(crate) fn accept(
         self: &Arc<Self>,
         name: &str,
+        digest: Option<String>,
         manner: Manner,
     ) -> Result<Outcome, FeedsError> {
         let kept = self.find(name)?;
@@ -237,8 +238,9 @@ impl Feeds {
             accept: true,
             ..manner
         };
-        let accepted = self.runtime.block_on(self.accept_kept(&kept, manner));
-        accepted
+        let accepted = self.accept_kept(&kept, digest.as_deref(), manner);
+        self.runtime
+            .block_on(accepted)
             .map_err(|source| FeedsError::Refresh {
                 name: name.to_owned(),
                 source: Box::new(source),

@@ -40,13 +40,19 @@ pub(crate) struct Record {
 /// By what a content is known again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
-    /// SHA-256 of the content and of what decides how it is read.
+    /// The first 128 bits of SHA-256 of the content, a slash, and those of what decides how it is
+    /// read; hexadecimal.
     pub(crate) digest: String,
     pub(crate) etag: Option<String>,
     pub(crate) last_modified: Option<String>,
 }
 
 impl Identity {
+    /// By what operators know it: the first 64 bits.
+    pub(crate) fn shown(&self) -> &str {
+        self.digest.get(..16).unwrap_or_default()
+    }
+
     pub(crate) fn validators(&self) -> Validators {
         Validators {
             etag: self.etag.clone(),
@@ -62,6 +68,14 @@ pub(crate) struct Held {
     pub(crate) why: String,
     pub(crate) since_ms: u64,
     pub(crate) entries: usize,
+}
+
+impl Held {
+    /// How it is let in, and nothing that came later.
+    pub(crate) fn remedy(&self, name: &str) -> String {
+        let digest = self.content.shown();
+        format!("let it in with `portcullis feed accept {name} --digest {digest}`")
+    }
 }
 
 /// A feed as operators see it.

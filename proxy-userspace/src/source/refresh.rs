@@ -95,10 +95,12 @@ impl Feeds {
         done
     }
 
-    /// Lets in what was held back.
+    /// Lets in what was held back, unless its digest doesn't begin so: another content may have
+    /// come since somebody looked.
     pub(super) async fn accept_kept(
         self: &Arc<Self>,
         kept: &Arc<Kept>,
+        digest: Option<&str>,
         manner: Manner,
     ) -> Result<Option<Outcome>, RefreshError> {
         let _turn = kept.turn.lock().await;
@@ -108,6 +110,9 @@ impl Feeds {
         let Some(held) = kept.record().held.clone() else {
             return Ok(None);
         };
+        if digest.is_some_and(|digest| !held.content.digest.starts_with(digest)) {
+            return Err(RefreshError::HeldIsAnother(held.content.shown().to_owned()));
+        }
         let (feeds, kept) = (Arc::clone(self), Arc::clone(kept));
         let done = bulk::spawn(move || {
             let stored = feeds.lists.stored_one(HELD, kept.feed.name())?;
@@ -192,18 +197,17 @@ impl Feeds {
         }
         if let Some(why) = held {
             if !manner.dry_run {
-                let (since_ms, content) = (Clock::now().unix_ms, identity);
-                let entries = after;
                 let held = Held {
-                    content,
+                    content: identity,
                     why: why.clone(),
-                    since_ms,
-                    entries,
+                    since_ms: Clock::now().unix_ms,
+                    entries: after,
                 };
+                let remedy = held.remedy(name);
                 note(&self.journal, "feed_held", &format!("{name}: {why}"));
                 tracing::error!(
                     feed = name,
-                    "HELD BACK: {why}; the last good content stays. Look at it with `portcullis feed show {name}`, let it in with `portcullis feed accept {name}`"
+                    "HELD BACK: {why}; the last good content stays. Look at it with `portcullis feed show {name}`, {remedy}"
                 );
                 self.keep(kept, Some(bytes), |record| {
                     record.held = Some(held);
