@@ -53,7 +53,7 @@ struct Scale {
     entries: u32,
     /// Commands that are timed one by one.
     asked: u32,
-    /// Turns without and with imports.
+    /// Imports with requests beside them, each next to a stretch without.
     turns: u32,
     /// Hosts that each import of a turn adds.
     fresh: u32,
@@ -63,7 +63,7 @@ impl Scale {
     const FULL: Self = Self {
         entries: 1_000_000,
         asked: 300,
-        turns: 10,
+        turns: 31,
         fresh: 50_000,
     };
     const QUICK: Self = Self {
