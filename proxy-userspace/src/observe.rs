@@ -192,6 +192,11 @@ impl Collector for Seen {
 
         self.encode_issuers(&mut encoder)?;
 
+        let tasks = watched.live.current().metrics.runtimes.tasks().into_iter();
+        let tasks = tasks.map(|(name, count)| (vec![("runtime", name)], count as u64));
+        let about = "Tasks that are alive, of a runtime";
+        gauge(&mut encoder, "tasks", about, tasks.collect())?;
+
         let sizes = watched.lists.sizes().into_iter();
         let sizes = sizes.map(|size| {
             let labels = vec![("list", size.list), ("trusted", size.trusted.to_string())];

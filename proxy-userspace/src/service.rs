@@ -8,7 +8,7 @@ use gateway::{
     Certificates, Gateway, Issuer, Issuers, Listener, Live, Metrics, SourceGate, Stage, Upstream,
     Upstreams, Workers,
 };
-use tokio::sync::watch;
+use tokio::{runtime, sync::watch};
 
 use crate::{
     automatic::{Automatic, Plain},
@@ -107,6 +107,7 @@ impl Service {
             .collect();
         let routes = Routes::of(&config.routes, &config.tcp_routes);
         let metrics = Arc::new(Metrics::default());
+        metrics.runtimes.add("main", runtime::Handle::current());
         let shared = (&lists, &journal, &metrics);
         let tables = (config.routes, config.tcp_routes);
         let gateway = compose(tables, &issuers, &upstreams, shared)?.sampling(config.sampled);

@@ -29,6 +29,7 @@
 //!   ledger        one audit record a connection, however it ends
 //!   counts        what is counted of that
 //! metrics       what is counted of all that
+//! runtimes      how many tasks there are
 //! observe       a listener for those who watch
 //! token         is it current, meant for us, and signed by an issuer we trust?
 //! fetch         one document over HTTPS, under the rules against SSRF
@@ -72,6 +73,7 @@ mod paced;
 mod pipeline;
 mod proxied;
 mod refusal;
+mod runtimes;
 mod sockets;
 mod sole;
 mod sources;
@@ -105,6 +107,7 @@ pub use live::Live;
 pub use metrics::Metrics;
 pub use observe::{Observer, Views};
 pub use pipeline::{Gateway, SourceGate, SourceRefusal};
+pub use runtimes::Runtimes;
 pub use rustls::{ClientConfig, pki_types::ServerName};
 pub use sockets::Sockets;
 pub use stamp::FileStamp;

@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::tcp::TunnelMetrics;
+use crate::{runtimes::Runtimes, tcp::TunnelMetrics};
 
 /// Upper bounds of the histogram in seconds: from what a request costs on one host to what a person waits.
 const SECONDS: [f64; 14] = [
@@ -96,6 +96,8 @@ pub struct Metrics {
     open: Gauge,
     refused_connections: Family<OfReason, Counter>,
     pub(crate) tunnels: TunnelMetrics,
+    /// What runs.
+    pub runtimes: Runtimes,
 }
 
 impl Default for Metrics {
@@ -111,6 +113,7 @@ impl Default for Metrics {
             open: Gauge::default(),
             refused_connections: Family::default(),
             tunnels: TunnelMetrics::default(),
+            runtimes: Runtimes::default(),
         }
     }
 }

@@ -51,6 +51,9 @@ impl Workers {
                 .enable_all()
                 .on_thread_park(hand_over.clone())
                 .build()?;
+            let name = format!("worker-{worker}");
+            let handle = runtime.handle().clone();
+            live.current().metrics.runtimes.add(&name, handle);
             let (order, mut ordered) = mpsc::unbounded_channel::<Arc<Listener>>();
             let (live, drain) = (Arc::clone(live), Arc::clone(drain));
             let mut ended = ended.clone();
@@ -73,7 +76,6 @@ impl Workers {
                 runtime.shutdown_timeout(LAST_WORDS);
                 hand_over();
             };
-            let name = format!("worker-{worker}");
             threads.push(thread::Builder::new().name(name).spawn(run)?);
             orders.push(order);
         }
