@@ -1,6 +1,9 @@
 //! The host a request is for, in one canonical form.
 
-use std::{fmt, net::Ipv6Addr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 /// Longest host name in octets (RFC 1035, 2.3.4, less the root label and its length).
 const LONGEST_HOST: usize = 253;
@@ -21,6 +24,10 @@ pub enum HostFault {
     /// Neither a DNS name nor an address literal.
     #[error("host that is neither a DNS name nor an address")]
     Name,
+    /// Its last label is a number, and it is no address: `127.1`, `0x7f000001` and `017700000001` are this
+    /// host to many who look names up (inet_aton(3), and the URL Standard's "ends in a number").
+    #[error("host that others read as an address, and that isn't written as one")]
+    Number,
 }
 
 impl CanonicalHost {
@@ -52,6 +59,9 @@ impl CanonicalHost {
         if ascii.is_empty() || ascii.len() > LONGEST_HOST || !only_names {
             return Err(HostFault::Name);
         }
+        if ends_in_number(&ascii) && ascii.parse::<Ipv4Addr>().is_err() {
+            return Err(HostFault::Number);
+        }
         Ok(Self(ascii))
     }
 
@@ -65,6 +75,14 @@ impl fmt::Display for CanonicalHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Decimal, octal or hexadecimal.
+fn ends_in_number(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let digits = last.bytes().all(|byte| byte.is_ascii_digit());
+    let hexadecimal = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits || last.strip_prefix("0x").is_some_and(hexadecimal)
 }
 
 fn split_port(value: &str) -> Result<(&str, Option<&str>), HostFault> {
@@ -121,6 +139,22 @@ mod tests {
         }
         for value in ["a:", "a:b", "a:65536", "a:+80", "a:80:80"] {
             assert_eq!(canonical(value), Err(HostFault::Port), "{value}");
+        }
+        for value in [
+            "127.1",
+            "0x7f.1",
+            "0X7F000001",
+            "2130706433",
+            "127.0.0.01",
+            "1.2.3.4.5",
+            "a.256",
+            "a.0x",
+            "192.0.2.256",
+        ] {
+            assert_eq!(canonical(value), Err(HostFault::Number), "{value}");
+        }
+        for value in ["192.0.2.1.", "1.example", "0x7f.1a", "a.0xg"] {
+            assert!(canonical(value).is_ok(), "{value}");
         }
         let spaced = [
             "a b", "user@a", "a/b", "[::1", "::1]", "[::1]a", "[x]", "a..b", "a?b", "a#b",
