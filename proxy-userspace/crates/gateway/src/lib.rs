@@ -107,6 +107,7 @@ pub use live::Live;
 pub use metrics::Metrics;
 pub use observe::{Observer, Views};
 pub use pipeline::{Gateway, SourceGate, SourceRefusal};
+pub use proxied::{ProxiedFault, read_header as read_proxy_header};
 pub use runtimes::Runtimes;
 pub use rustls::{ClientConfig, pki_types::ServerName};
 pub use sockets::Sockets;

@@ -21,13 +21,17 @@ const LONGEST_V2: usize = 4096;
 
 /// Why what came in front is no header. The text is the name in the audit trail.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ProxiedFault {
+pub enum ProxiedFault {
+    /// From an address that nobody is trusted at.
     #[error("proxy_protocol_untrusted")]
     Untrusted,
+    /// No header.
     #[error("proxy_protocol_malformed")]
     Malformed,
+    /// It didn't come in time.
     #[error("proxy_protocol_timeout")]
     Timeout,
+    /// The connection ended before it.
     #[error("proxy_protocol_broken")]
     Broken(#[from] io::Error),
 }
@@ -40,7 +44,10 @@ impl From<Elapsed> for ProxiedFault {
 
 /// Reads a header, and not one byte more. `None` where the balancer speaks for itself, as in its health
 /// checks.
-pub(crate) async fn read_header(
+///
+/// # Errors
+/// See [`ProxiedFault`].
+pub async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<SocketAddr>, ProxiedFault> {
     // The shortest line of version 1 is longer than this.
@@ -64,6 +71,9 @@ pub(crate) async fn read_header(
             }
             header.push(stream.read_u8().await?);
         }
+        if !is_plain(&header) {
+            return Err(ProxiedFault::Malformed);
+        }
     } else {
         return Err(ProxiedFault::Malformed);
     }
@@ -73,6 +83,18 @@ pub(crate) async fn read_header(
         return Err(ProxiedFault::Malformed);
     }
     Ok(parsed.proxied_address().map(|address| address.source))
+}
+
+/// Whether a line of version 1 names one of three protocols, and ports without zeros in front (section 2.1):
+/// the library takes whatever begins with UNKNOWN for it, and `0443` for a port.
+fn is_plain(line: &[u8]) -> bool {
+    let mut words = line.trim_ascii_end().split(|byte| *byte == b' ').skip(1);
+    let is_port = |word: &[u8]| !word.starts_with(b"0") || word == b"0";
+    match words.next() {
+        Some(b"UNKNOWN") => true,
+        Some(b"TCP4" | b"TCP6") => words.skip(2).all(is_port),
+        _ => false,
+    }
 }
 
 /// The header of version 2 for a connection of `client` to `here`; without a client, one in which this proxy
@@ -154,6 +176,9 @@ mod tests {
             b"PROXY TCP4 192.0.2.7 198.51.100.1 70000 443\r\n",
             b"PROXY TCP4 192.0.2.700 198.51.100.1 1024 443\r\n",
             b"PROXY TCP4 2001:db8::7 2001:db8::1 1024 443\r\n",
+            b"PROXY UNKNOWNTCP4 192.0.2.7 198.51.100.1 1024 443\r\n",
+            b"PROXY TCP4 192.0.2.7 198.51.100.1 01024 443\r\n",
+            b"PROXY TCP4 192.0.2.7 198.51.100.1 1024 0443\r\n",
             b"PROXY SCTP 192.0.2.7 198.51.100.1 1024 443\r\n",
             &too_long,
             &cut,
