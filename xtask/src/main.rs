@@ -69,6 +69,19 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Run the proxy at half of what it can do while its configuration changes each second and services behind
+    /// it are killed: nothing may be lost, and nothing left over
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 20.0)]
+        minutes: f64,
+        /// When which service is killed: the same for the same number
+        #[arg(long)]
+        seed: Option<u64>,
+        /// End with one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Measure (root)
     Bench {
         #[command(subcommand)]
@@ -172,6 +185,19 @@ fn act(command: Command) -> Result<(), Failure> {
         Command::Demo { keep } => {
             let args = keep.then(|| "--keep".to_owned());
             product::become_rig(&tree, false, "demo", args.into_iter().collect())
+        }
+        Command::Soak {
+            minutes,
+            seed,
+            json,
+        } => {
+            let mut args = vec!["--minutes".to_owned(), minutes.to_string()];
+            args.extend(
+                seed.into_iter()
+                    .flat_map(|seed| ["--seed".to_owned(), seed.to_string()]),
+            );
+            args.extend(json.then(|| "--json".to_owned()));
+            product::become_soak(&tree, args)
         }
         Command::Bench {
             what: Bench::Ban { json, rounds },

@@ -68,16 +68,29 @@ pub(crate) fn become_packet_bench(tree: &Tree, args: Vec<String>) -> Result<(), 
 /// Builds the product and the benchmark of its proxy, and becomes that. It loads nothing into the
 /// kernel. Returns only what went wrong.
 pub(crate) fn become_proxy_bench(tree: &Tree, args: Vec<String>) -> Result<(), Failure> {
-    const PROGRAM: &str = "bench-proxy";
     setup::ensure(tree, &[Need::Host, Need::Ebpf, Need::Rig, Need::Bench])?;
+    let driver = build_driver(tree, "bench-proxy")?;
+    Err(become_driver(
+        driver.env(BENCH_ENVOY_VARIABLE, tree.envoy()),
+        args,
+    ))
+}
+
+/// Builds the product and what soaks its proxy, and becomes that. It takes no root. Returns only what went
+/// wrong.
+pub(crate) fn become_soak(tree: &Tree, args: Vec<String>) -> Result<(), Failure> {
+    setup::ensure(tree, &[Need::Host, Need::Ebpf, Need::Rig])?;
+    Err(become_driver(build_driver(tree, "soak")?, args))
+}
+
+/// Builds the product, optimised, and one program that drives it.
+fn build_driver(tree: &Tree, program: &str) -> Result<Invocation, Failure> {
     ebpf::build_product(tree)?;
     let crates = ["-p", "proxy-userspace", "-p", "portcullis-tests"];
-    let programs = ["--bin", "portcullis", "--bin", PROGRAM];
+    let programs = ["--bin", "portcullis", "--bin", program];
     cargo_build(tree, true, &[crates, programs].concat())?;
-    let driver = Invocation::new(tree.built(true, PROGRAM))
-        .env(BINARY_VARIABLE, tree.built(true, "portcullis"))
-        .env(BENCH_ENVOY_VARIABLE, tree.envoy());
-    Err(become_driver(driver, args))
+    let driver = Invocation::new(tree.built(true, program));
+    Ok(driver.env(BINARY_VARIABLE, tree.built(true, "portcullis")))
 }
 
 /// Builds the benchmark of identity, and becomes it. It takes neither root nor the product's binary. Returns

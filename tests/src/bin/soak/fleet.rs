@@ -1,0 +1,183 @@
+//! The services behind the proxy, and who kills them.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use portcullis_tests::{
+    ground::free_address,
+    run::{RigError, Rigged, eventually},
+};
+
+/// How long one may take to listen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One process, from its start to its end.
+pub(crate) struct Life {
+    pub(crate) log: PathBuf,
+    pub(crate) killed: bool,
+}
+
+/// A time for which one place had nobody.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Absence {
+    pub(crate) from: Instant,
+    pub(crate) until: Instant,
+}
+
+/// A place and who is there now.
+struct Post {
+    address: SocketAddr,
+    child: Child,
+    life: usize,
+}
+
+/// All of them.
+pub(crate) struct Fleet {
+    folder: PathBuf,
+    posts: Vec<Post>,
+    pub(crate) lives: Vec<Life>,
+    pub(crate) absences: Vec<Absence>,
+}
+
+impl Fleet {
+    /// Starts so many, who write into this folder.
+    pub(crate) fn start(folder: PathBuf, count: usize) -> Rigged<Self> {
+        std::fs::create_dir(&folder)?;
+        let mut fleet = Self {
+            folder,
+            posts: Vec::new(),
+            lives: Vec::new(),
+            absences: Vec::new(),
+        };
+        for _ in 0..count {
+            let address = free_address()?;
+            let (child, life) = fleet.born(address)?;
+            fleet.posts.push(Post {
+                address,
+                child,
+                life,
+            });
+        }
+        Ok(fleet)
+    }
+
+    /// Where they listen.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.posts.iter().map(|post| post.address).collect()
+    }
+
+    fn born(&mut self, address: SocketAddr) -> Rigged<(Child, usize)> {
+        let life = self.lives.len();
+        let log = self.folder.join(format!("backend-{life}"));
+        let child = Command::new(std::env::current_exe()?)
+            .args(["backend", &address.to_string()])
+            .arg(&log)
+            .spawn()?;
+        self.lives.push(Life { log, killed: false });
+        eventually("a backend listens", PATIENCE, || {
+            std::net::TcpStream::connect(address).ok()
+        })?;
+        Ok((child, life))
+    }
+
+    fn kill(&mut self, at: usize) -> Rigged<()> {
+        let post = &mut self.posts[at];
+        let from = Instant::now();
+        post.child.kill()?;
+        post.child.wait()?;
+        self.lives[post.life].killed = true;
+        self.absences.push(Absence { from, until: from });
+        Ok(())
+    }
+
+    fn replace(&mut self, at: usize) -> Rigged<()> {
+        let (child, life) = self.born(self.posts[at].address)?;
+        (self.posts[at].child, self.posts[at].life) = (child, life);
+        if let Some(last) = self.absences.last_mut() {
+            last.until = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Kills one at random again and again, and puts another in its place: one place of all is empty at a
+    /// time.
+    pub(crate) fn haunt(mut self, mut chance: Chance) -> Haunted {
+        let over = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&over);
+        let thread = thread::spawn(move || {
+            let rest = |least: u64, most: u64, chance: &mut Chance| {
+                let end = Instant::now() + Duration::from_millis(chance.between(least, most));
+                while Instant::now() < end && !seen.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(10));
+                }
+            };
+            while !seen.load(Ordering::Relaxed) {
+                rest(500, 5_000, &mut chance);
+                let at = chance.below(self.posts.len());
+                self.kill(at)?;
+                rest(50, 2_000, &mut chance);
+                self.replace(at)?;
+            }
+            Ok(self)
+        });
+        Haunted { over, thread }
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for post in &mut self.posts {
+            let _ = post.child.kill();
+            let _ = post.child.wait();
+        }
+    }
+}
+
+/// Services that are being killed.
+pub(crate) struct Haunted {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<Rigged<Fleet>>,
+}
+
+impl Haunted {
+    /// Lets them live from now on.
+    pub(crate) fn end(self) -> Rigged<Fleet> {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread
+            .join()
+            .map_err(|_| RigError("whoever kills backends panicked".to_owned()))?
+    }
+}
+
+/// xorshift64: the same for the same seed.
+pub(crate) struct Chance(u64);
+
+impl Chance {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.max(1))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn between(&mut self, least: u64, most: u64) -> u64 {
+        least + self.next() % (most - least)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end.max(1) as u64).unwrap_or(0)
+    }
+}
