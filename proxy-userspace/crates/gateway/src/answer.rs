@@ -14,7 +14,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
-use crate::{flow::Flow, lateness::Lateness, ledger::Ledger, upstream::Hold};
+use crate::{body::ClientBody, flow::Flow, lateness::Lateness, ledger::Ledger, upstream::Hold};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
@@ -47,14 +47,14 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a client still sends of a body that nobody wants.
 pub(crate) struct Rest {
-    body: Incoming,
+    body: ClientBody,
     left: usize,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Rest {
     /// Of this body, if there is more of it.
-    pub(crate) fn of(body: Incoming) -> Option<Self> {
+    pub(crate) fn of(body: ClientBody) -> Option<Self> {
         (!body.is_end_stream()).then(|| Self {
             body,
             left: DRAINED,

@@ -17,6 +17,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use policy::{FrameBounds, StreamFault, WireBounds};
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -26,6 +27,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use crate::{
+    body::ClientBody,
     client_certificates::{RuleIndex, Shown, fingerprint},
     connection::Connection,
     drain::{Drain, Stage, ending, stopping},
@@ -208,6 +210,37 @@ impl Door {
         }
     }
 
+    /// What requests have in common that come over this session.
+    pub(crate) fn connection(
+        &self,
+        tls: &ServerTls,
+        rule: RuleIndex,
+        session: Session<'_>,
+        wire: Option<Arc<WireState>>,
+    ) -> Connection {
+        Connection {
+            peer: self.peer,
+            worker: self.worker,
+            in_force: Arc::clone(&self.in_force),
+            body_timeout: self.shared.limits.body_timeout,
+            drain: self.drain.clone(),
+            server_name: session.server_name.map(str::to_owned),
+            shown: Shown::new(session.certificates),
+            outdated: Notify::new(),
+            client_rule: rule,
+            client_rules: Arc::clone(&tls.rules),
+            client_certificate: session
+                .certificates
+                .and_then(|chain| chain.first())
+                .map(fingerprint),
+            certificate: tls.certificates.choose(session.server_name),
+            covered: OnceLock::new(),
+            wire,
+            tunnel: Mutex::default(),
+            tls: session.version,
+        }
+    }
+
     async fn serve(
         &self,
         tls: &ServerTls,
@@ -218,30 +251,15 @@ impl Door {
         let session = stream.get_ref().1;
         let http2 = session.alpn_protocol() == Some(b"h2");
         let wire = (!http2).then(Arc::<WireState>::default);
-        let connection = Connection {
-            peer: self.peer,
-            worker: self.worker,
-            in_force: Arc::clone(&self.in_force),
-            body_timeout: limits.body_timeout,
-            drain: self.drain.clone(),
-            server_name: session.server_name().map(str::to_owned),
-            shown: Shown::new(session.peer_certificates()),
-            outdated: Notify::new(),
-            client_rule: rule,
-            client_rules: Arc::clone(&tls.rules),
-            client_certificate: session
-                .peer_certificates()
-                .and_then(|chain| chain.first())
-                .map(fingerprint),
-            certificate: tls.certificates.choose(session.server_name()),
-            covered: OnceLock::new(),
-            wire: wire.clone(),
-            tunnel: Mutex::default(),
-            tls: session
+        let session = Session {
+            server_name: session.server_name(),
+            certificates: session.peer_certificates(),
+            version: session
                 .protocol_version()
                 .and_then(|version| version.as_str())
                 .unwrap_or("unknown"),
         };
+        let connection = self.connection(tls, rule, session, wire.clone());
         let connection = Arc::new(connection);
         let becomes = Arc::clone(&connection);
         let (live, asked) = (&self.live, &self.asked);
@@ -251,7 +269,8 @@ impl Door {
             // The library moves this from place to place before it is first looked at: in a box, it goes over
             // as a pointer.
             Box::pin(async move {
-                let mut response = handle(&gateway, &connection, request).await;
+                let mut response =
+                    handle(&gateway, &connection, request.map(ClientBody::Http)).await;
                 let is_last = !http2 && *connection.drain.borrow() == Stage::HandedOver;
                 if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     let close = HeaderValue::from_static("close");
@@ -346,6 +365,15 @@ impl Door {
             tracing::error!(%error, "audit record lost");
         }
     }
+}
+
+/// What TLS has come to.
+pub(crate) struct Session<'s> {
+    /// The name that was asked for.
+    pub(crate) server_name: Option<&'s str>,
+    /// The client's certificate, and what it was issued by.
+    pub(crate) certificates: Option<&'s [CertificateDer<'static>]>,
+    pub(crate) version: &'static str,
 }
 
 /// Returns when that does, or when a connection would not be let in any more.

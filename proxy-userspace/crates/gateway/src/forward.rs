@@ -16,6 +16,7 @@ use policy::{Access, Permit};
 
 use crate::{
     answer::Pace,
+    body::ClientBody,
     client::{Client, FORWARDED_FOR},
     flow::Flow,
     trace::Trace,
@@ -76,7 +77,7 @@ pub(crate) struct Forwarded {
     pub(crate) peer: SocketAddr,
     pub(crate) worker: usize,
     pub(crate) parts: Parts,
-    pub(crate) body: Option<Incoming>,
+    pub(crate) body: Option<ClientBody>,
     pub(crate) flow: Flow,
     pub(crate) websocket: Option<Asked>,
     /// How long the client may owe the next part of its body.

@@ -20,7 +20,7 @@
 //!   forward       the permitted request to the upstream, and its answer back
 //!   websocket     bytes in both directions, once that was permitted
 //!   refusal       every way to say no, and its status
-//!   flow, answer  the bodies, up and down; lateness, of either
+//!   body, flow, answer  the bodies, up and down; lateness, of either
 //!   trace         which trace it is part of
 //!   ledger        one audit record a request, however it ends
 //! carry         bytes in both directions, of a WebSocket or a tunnel
@@ -50,6 +50,7 @@ mod acme;
 mod address;
 mod answer;
 mod authenticate;
+mod body;
 mod carry;
 mod certificates;
 mod client;

@@ -8,12 +8,13 @@ use std::{
 use audit::{DecisionId, Journal};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use policy::{CanonicalRequest, RequestFault, RouteTable, TcpRouteTable};
 
 use crate::{
     answer::{AnswerBody, Rest, grpc_status},
     authenticate::{Issuers, authenticate},
+    body::ClientBody,
     client::Client,
     connection::Connection,
     flow::BodyFault,
@@ -111,7 +112,7 @@ impl Gateway {
 pub(crate) async fn handle(
     gateway: &Gateway,
     connection: &Connection,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Response<AnswerBody> {
     let id = gateway.ids.draw();
     let mut request = request;
@@ -275,7 +276,7 @@ async fn serve(
     connection: &Connection,
     ledger: &mut Ledger,
     arrived: Arrived,
-    body: &mut Option<Incoming>,
+    body: &mut Option<ClientBody>,
 ) -> Result<(Answer, bool), Refusal> {
     let Arrived {
         id,

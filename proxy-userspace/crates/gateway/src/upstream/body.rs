@@ -8,9 +8,9 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::{
+    body::{ClientBody, ClientBodyError},
     flow::{BodyFault, Flow},
     lateness::Lateness,
 };
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BrokenBody {
     #[error(transparent)]
-    Client(#[from] hyper::Error),
+    Client(#[from] ClientBodyError),
     #[error(transparent)]
     Here(#[from] BodyFault),
 }
@@ -28,7 +28,7 @@ pub(crate) enum BrokenBody {
 /// nowhere.
 #[derive(Debug)]
 pub(crate) struct UpstreamBody {
-    body: Option<Incoming>,
+    body: Option<ClientBody>,
     flow: Flow,
     most: u64,
     /// How long the client may owe the next part when nobody waits for the answer any more.
@@ -38,7 +38,7 @@ pub(crate) struct UpstreamBody {
 
 impl UpstreamBody {
     /// At most `most` bytes of `body`, none of its parts later than `longest` after the one before.
-    pub(crate) fn new(body: Option<Incoming>, flow: Flow, most: u64, longest: Duration) -> Self {
+    pub(crate) fn new(body: Option<ClientBody>, flow: Flow, most: u64, longest: Duration) -> Self {
         if body.as_ref().is_none_or(Body::is_end_stream) {
             flow.ends();
         }
