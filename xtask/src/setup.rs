@@ -6,7 +6,7 @@ use crate::{
     ebpf::Compiler,
     failure::Failure,
     plan::{Machine, advice, commands, names, plan},
-    requirements::{ALL, BPF_LINKER, ENVOY, Find, Need, Requirement},
+    requirements::{AIOQUIC, ALL, BPF_LINKER, ENVOY, Find, Need, Requirement},
     run::{Invocation, find_program, is_root},
     tree::Tree,
 };
@@ -153,6 +153,13 @@ fn find(tree: &Tree, requirement: &Requirement) -> Option<Found> {
             let version = Invocation::new(&path).args(["--version"]).probe()?;
             let told = version.contains(&format!("/{ENVOY}/"));
             told.then(|| format!("{} ({ENVOY})", path.display()))
+        }
+        Find::Aioquic => {
+            let path = tree.aioquic();
+            let known = path.join(format!("aioquic-{AIOQUIC}.dist-info"));
+            known
+                .exists()
+                .then(|| format!("{} ({AIOQUIC})", path.display()))
         }
     }
 }

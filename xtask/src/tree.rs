@@ -64,14 +64,14 @@ impl Tree {
         self.tools().join("bin").join(name)
     }
 
-    /// Where Envoy's package from PyPI is unpacked.
-    pub(crate) fn envoy_package(&self) -> PathBuf {
-        self.tools().join("envoy")
+    /// The program in Envoy's package from PyPI.
+    pub(crate) fn envoy(&self) -> PathBuf {
+        self.tools().join("envoy/envoy/_bin/envoy")
     }
 
-    /// The program in it.
-    pub(crate) fn envoy(&self) -> PathBuf {
-        self.envoy_package().join("envoy/_bin/envoy")
+    /// Where Python finds aioquic.
+    pub(crate) fn aioquic(&self) -> PathBuf {
+        self.tools().join("aioquic")
     }
 
     /// What the main workspace's build leaves for this profile.
