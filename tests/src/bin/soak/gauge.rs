@@ -9,6 +9,10 @@ use std::{
 
 use portcullis_tests::run::{RigError, Rigged, eventually};
 
+/// Longer than the runtime keeps a thread that has nothing to do (10 s), and the proxy a connection to a service
+/// that nobody uses (5 s, as it is configured here).
+const REST: Duration = Duration::from_secs(12);
+
 /// One look.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Held {
@@ -23,48 +27,29 @@ pub(crate) struct Held {
 impl Held {
     /// What a process holds now; its listener for those who watch is there.
     pub(crate) fn of(pid: u32, observe: SocketAddr) -> Rigged<Self> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-            number.ok_or_else(|| RigError(format!("no {name} of process {pid}")))
-        };
-        let mut tasks = None;
-        for line in metrics(observe)?.lines() {
-            if let Some(sample) = line.strip_prefix("portcullis_tasks{") {
-                let value = sample
-                    .rsplit(' ')
-                    .next()
-                    .and_then(|it| it.parse::<u64>().ok());
-                tasks = tasks
-                    .unwrap_or(Some(0))
-                    .zip(value)
-                    .map(|(sum, it)| Some(sum + it));
-            }
-        }
+        let [files, threads] = counts(pid)?;
         Ok(Self {
-            rss_mib: field("VmRSS:")? as f64 / 1024.0,
-            files: fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64,
-            threads: field("Threads:")?,
-            tasks: tasks
-                .flatten()
-                .ok_or_else(|| RigError("no portcullis_tasks are counted".to_owned()))?,
+            rss_mib: number(pid, "VmRSS:")? as f64 / 1024.0,
+            files,
+            threads,
+            tasks: tasks(&metrics(observe)?)?,
         })
     }
 
-    /// As soon as it has held no more of anything for a while.
+    /// As soon as it has held no more and no less for a while. It isn't asked meanwhile, which would keep a
+    /// thread busy.
     pub(crate) fn at_rest(pid: u32, observe: SocketAddr, patience: Duration) -> Rigged<Self> {
-        const REST: Duration = Duration::from_secs(3);
-        let mut least = Self::of(pid, observe)?;
+        let mut last = counts(pid)?;
         let mut since = Instant::now();
         eventually("the proxy comes to rest", patience, || {
             std::thread::sleep(Duration::from_millis(250));
-            let now = Self::of(pid, observe).ok()?;
-            if now.counts() != least.counts() {
-                (least, since) = (now, Instant::now());
+            let now = counts(pid).ok()?;
+            if now != last {
+                (last, since) = (now, Instant::now());
             }
-            (since.elapsed() > REST).then_some(now)
-        })
+            (since.elapsed() > REST).then_some(())
+        })?;
+        Self::of(pid, observe)
     }
 
     /// All but the memory.
@@ -77,6 +62,32 @@ impl Held {
         let pairs = self.counts().into_iter().zip(then.counts());
         pairs.into_iter().all(|(now, then)| now <= then)
     }
+}
+
+/// Descriptors and threads of a process.
+fn counts(pid: u32) -> Rigged<[u64; 2]> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64;
+    Ok([files, number(pid, "Threads:")?])
+}
+
+fn number(pid: u32, name: &str) -> Rigged<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.ok_or_else(|| RigError(format!("no {name} of process {pid}")))
+}
+
+/// Tasks of all runtimes.
+fn tasks(metrics: &str) -> Rigged<u64> {
+    let samples = metrics
+        .lines()
+        .filter(|line| line.starts_with("portcullis_tasks{"));
+    let values: Option<Vec<u64>> = samples
+        .map(|line| line.rsplit(' ').next()?.parse().ok())
+        .collect();
+    let values = values.filter(|values| !values.is_empty());
+    let values = values.ok_or_else(|| RigError("no portcullis_tasks are counted".to_owned()))?;
+    Ok(values.iter().sum())
 }
 
 fn metrics(observe: SocketAddr) -> Rigged<String> {
