@@ -77,10 +77,9 @@ fn follow(input: &[u8], part: usize) -> Passed {
 fn end_of(bytes: &[u8]) -> Option<usize> {
     let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
-    let head = match request.parse(bytes) {
-        Ok(httparse::Status::Complete(head)) => head,
-        other => panic!("a head was passed on that is none: {other:?}"),
-    };
+    let head = request.parse(bytes).expect("what is passed on is a head");
+    assert!(head.is_complete(), "and a whole one");
+    let head = head.unwrap();
     let values = |name: &str| -> Vec<&[u8]> {
         let fields = request.headers.iter();
         let fields = fields.filter(|field| field.name.eq_ignore_ascii_case(name));
