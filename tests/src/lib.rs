@@ -23,6 +23,7 @@
 //! websocket  a real WebSocket server and client
 //! wire       exact bytes to it
 //! h2_peer    exact HTTP/2 frames to it
+//! http3      a real client of HTTP/3
 //! siege      attackers over HTTP/2, and others who are served meanwhile
 //! scene      all of that together, with traffic
 //! frames     Ethernet frames, header by header
@@ -54,6 +55,7 @@ pub mod grpc;
 pub mod h2_peer;
 pub mod heirs;
 pub mod held;
+pub mod http3;
 pub mod issuing;
 pub mod key_server;
 pub mod list_server;

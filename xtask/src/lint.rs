@@ -26,7 +26,7 @@ pub(crate) fn lint(tree: &Tree) -> Result<(), Failure> {
     setup::ensure(tree, &[Need::Host])?;
     ensure_components()?;
     ensure_machete(tree)?;
-    let checks: [(&str, &dyn Fn() -> Verdict); 14] = [
+    let checks: [(&str, &dyn Fn() -> Verdict); 15] = [
         ("rustfmt", &|| ran(&fmt().dir(&tree.root))),
         ("rustfmt, eBPF", &|| ran(&fmt().dir(&tree.ebpf()))),
         ("rustfmt, bench eBPF", &|| {
@@ -35,6 +35,9 @@ pub(crate) fn lint(tree: &Tree) -> Result<(), Failure> {
         ("rustfmt, fuzz", &|| ran(&fmt().dir(&tree.fuzz()))),
         ("clippy", &|| {
             ran(&clippy(&["--workspace", "--all-targets"]).dir(&tree.root))
+        }),
+        ("clippy, all features", &|| {
+            ran(&clippy(&["--workspace", "--all-targets", "--all-features"]).dir(&tree.root))
         }),
         ("clippy, eBPF", &|| ran(&clippy_ebpf(tree, &tree.ebpf()))),
         ("clippy, bench eBPF", &|| {

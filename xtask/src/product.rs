@@ -29,12 +29,9 @@ pub(crate) fn build(tree: &Tree, release: bool) -> Result<(), Failure> {
 }
 
 /// Builds the binary and the programs that drive it; the eBPF object is as it lies there.
-pub(crate) fn build_with_rig(tree: &Tree, release: bool) -> Result<(), Failure> {
-    cargo_build(
-        tree,
-        release,
-        &["-p", "proxy-userspace", "-p", "portcullis-tests", "--bins"],
-    )
+pub(crate) fn build_with_rig(tree: &Tree, release: bool, features: &[&str]) -> Result<(), Failure> {
+    let crates = ["-p", "proxy-userspace", "-p", "portcullis-tests", "--bins"];
+    cargo_build(tree, release, &[&crates, features].concat())
 }
 
 /// Builds everything and becomes one of the rig's programs. Returns only what went wrong.
@@ -45,7 +42,7 @@ pub(crate) fn become_rig(
     args: Vec<String>,
 ) -> Result<(), Failure> {
     prepare_rig(tree, program)?;
-    build_with_rig(tree, release)?;
+    build_with_rig(tree, release, &[])?;
     let driver = Invocation::new(tree.built(release, program));
     let driver = driver.env(BINARY_VARIABLE, tree.built(release, "portcullis"));
     Err(become_driver(driver, args))

@@ -18,6 +18,10 @@ use crate::{
 /// The package of the suites, and how those are called that load programs.
 const RIG: &str = "portcullis-tests";
 const KERNEL_PREFIX: &str = "kernel_";
+/// The suites run against a program with all it can be built with.
+const FEATURES: [&str; 2] = ["--features", "portcullis-tests/all"];
+/// Names the folder of the client of HTTP/3 to the suites.
+const AIOQUIC_VARIABLE: &str = "PORTCULLIS_AIOQUIC";
 
 /// Which suites to run.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +46,7 @@ pub(crate) fn test(tree: &Tree, suites: Suites, filter: &[String]) -> Result<(),
         setup::ensure(tree, &[Need::Ebpf, Need::Rig])?;
         ebpf::build_product(tree)?;
     }
-    product::build_with_rig(tree, false)?;
+    product::build_with_rig(tree, false, &FEATURES)?;
 
     let skip_log = tree.target.join("skipped.log");
     fs::write(&skip_log, "").map_err(|e| Failure::new(format!("{}: {e}", skip_log.display())))?;
@@ -55,6 +59,7 @@ pub(crate) fn test(tree: &Tree, suites: Suites, filter: &[String]) -> Result<(),
             .dir(&tree.root)
             .env(product::BINARY_VARIABLE, tree.built(false, "portcullis"))
             .env("PORTCULLIS_SKIP_LOG", &skip_log)
+            .env(AIOQUIC_VARIABLE, tree.aioquic())
             .without_env("LD_LIBRARY_PATH");
         let failed_before = counts.failed;
         let ok = run.stream(|line| {
@@ -89,7 +94,10 @@ pub(crate) fn test(tree: &Tree, suites: Suites, filter: &[String]) -> Result<(),
 /// The cargo commands of the suites. All name the whole workspace, so that features unify
 /// alike and nothing is compiled twice.
 fn runs(suites: Suites, targets: &Targets) -> Vec<Invocation> {
-    let cargo = || Invocation::cargo().args(["test", "--locked", "--workspace", "--no-fail-fast"]);
+    let cargo = || {
+        let cargo = Invocation::cargo().args(["test", "--locked", "--workspace", "--no-fail-fast"]);
+        cargo.args(FEATURES)
+    };
     let named = |names: &[String]| {
         names
             .iter()

@@ -27,7 +27,7 @@ use crate::{
 use super::{
     mistake::{Mistakes, Prover},
     prove_acme::{self, AcmeConfig, Automatic},
-    prove_feeds, prove_issuers, prove_kernel, prove_routes, prove_tcp, prove_upstreams,
+    prove_feeds, prove_issuers, prove_kernel, prove_routes, prove_tcp, prove_tls, prove_upstreams,
     value::{in_range, prove_duration, prove_prefix, reject_repeated},
     written::{self, Written},
 };
@@ -342,6 +342,7 @@ fn prove_listeners(
         };
         let trusted_hops = ranges("trusted_hops", &listener.trusted_hops);
         let balancers = ranges("proxy_protocol", &listener.proxy_protocol);
+        let http3 = prove_tls::http3(prover, index, listener, speaks.as_ref(), &limits);
         if let (Some(address), Some(speaks)) = (address, speaks) {
             proven.push(ListenerConfig {
                 address,
@@ -351,6 +352,7 @@ fn prove_listeners(
                     limits,
                     trusted_hops,
                     balancers,
+                    http3,
                 },
             });
         }

@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use gateway::{
-    Alpn, CertificateContents, CertificateFiles, Certificates, ServerTls, StapleFault, TlsError,
-    server_tls,
+    Alpn, CertificateContents, CertificateFiles, Certificates, Http3, ListenerLimits, ServerTls,
+    Speaks, StapleFault, TlsError, server_tls,
 };
 use toml::Spanned;
 
@@ -53,6 +53,40 @@ pub(super) fn tls(
             reject(prover, &pairs[at], &error);
             None
         }
+    }
+}
+
+/// HTTP/3 beside it, where it is asked for and can be had.
+pub(super) fn http3(
+    prover: &mut Prover<'_>,
+    index: usize,
+    listener: &written::Listener,
+    speaks: Option<&Speaks>,
+    limits: &ListenerLimits,
+) -> Option<Http3> {
+    let asked = listener.http3.as_ref().filter(|asked| *asked.as_ref())?;
+    let mut reject = |problem: String, mend: &str| {
+        let key = format!("listener[{index}].http3");
+        prover.reject(&key, asked.span(), problem, mend);
+        None
+    };
+    if !listener.proxy_protocol.is_empty() {
+        let problem = "a balancer that speaks the PROXY protocol can't introduce its connections";
+        return reject(problem.to_owned(), "take one of the two out");
+    }
+    let Speaks::Http(tls) = speaks? else {
+        let problem = "this listener carries no requests";
+        return reject(
+            problem.to_owned(),
+            "take it out, or use protocol = \"https\"",
+        );
+    };
+    match Http3::new(tls, limits) {
+        Ok(http3) => Some(http3),
+        Err(error) => reject(
+            error.to_string(),
+            "take it out, or use a program built with the feature, and [[listener.client_certificates]] without hosts",
+        ),
     }
 }
 

@@ -115,6 +115,8 @@ pub(crate) struct Listener {
     pub(crate) trusted_hops: Vec<Spanned<String>>,
     /// Longest time for which an HTTP/2 client may take next to nothing of an answer.
     pub(crate) stall_timeout: Option<Spanned<String>>,
+    /// Whether HTTP/3 is served on the UDP port of the same number.
+    pub(crate) http3: Option<Spanned<bool>>,
 }
 
 impl Listener {

@@ -82,6 +82,17 @@ impl Door {
         }
     }
 
+    /// What its listener did when it came.
+    #[cfg(feature = "http3")]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    #[cfg(feature = "http3")]
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+
     /// Whether the peer is who the connection is of, and no balancer.
     pub(crate) fn knows_whose_it_is(&self) -> bool {
         self.shared.balancers.is_empty()
@@ -271,6 +282,10 @@ impl Door {
             Box::pin(async move {
                 let mut response =
                     handle(&gateway, &connection, request.map(ClientBody::Http)).await;
+                if let Some(alt_svc) = &connection.in_force.load().alt_svc {
+                    let alt_svc = alt_svc.clone();
+                    response.headers_mut().insert(header::ALT_SVC, alt_svc);
+                }
                 let is_last = !http2 && *connection.drain.borrow() == Stage::HandedOver;
                 if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     let close = HeaderValue::from_static("close");
@@ -343,7 +358,7 @@ impl Door {
         Ok(())
     }
 
-    fn record(&self, reason: &str, detail: Option<String>) {
+    pub(crate) fn record(&self, reason: &str, detail: Option<String>) {
         let gateway = self.live.current();
         let carried = match &self.shared.speaks {
             Speaks::Http(_) => None,
@@ -377,7 +392,7 @@ pub(crate) struct Session<'s> {
 }
 
 /// Returns when that does, or when a connection would not be let in any more.
-async fn until(end: impl Future<Output = ()>, connection: &Connection) {
+pub(crate) async fn until(end: impl Future<Output = ()>, connection: &Connection) {
     tokio::select! {
         () = end => {}
         () = connection.outdated.notified() => {}

@@ -4,6 +4,7 @@
 //! workers       a thread for each core
 //! listener      accepting connections
 //! door          one connection: the lists, TLS, HTTP/1.1 or HTTP/2, its end
+//! http3         the same over QUIC, where the program is built with it
 //! connection    what the requests of one have in common
 //! live          what requests meet, exchanged as a whole
 //! proxied       whose connection a load balancer passes on
@@ -63,6 +64,8 @@ mod flow;
 mod forward;
 mod frames;
 mod greet;
+#[cfg(feature = "http3")]
+mod http3;
 mod keepalive;
 mod lateness;
 mod ledger;
@@ -88,6 +91,8 @@ mod upstream;
 mod validity;
 mod websocket;
 mod wire;
+#[cfg(not(feature = "http3"))]
+mod without_http3;
 mod workers;
 
 pub use acme::{
@@ -103,6 +108,8 @@ pub use client_certificates::{
 };
 pub use drain::{Drain, Stage};
 pub use fetch::{FetchBounds, FetchError, Fetched, Fetcher, Validators};
+#[cfg(feature = "http3")]
+pub use http3::Http3;
 pub use listener::{Listener, ListenerLimits, ListenerSpec, Speaks};
 pub use live::Live;
 pub use metrics::Metrics;
@@ -125,4 +132,6 @@ pub use upstream::{
     Protocol, Target, Upstream, UpstreamBounds, UpstreamNews, UpstreamRoots, UpstreamSpec,
     UpstreamTls, Upstreams, upstream_client,
 };
+#[cfg(not(feature = "http3"))]
+pub use without_http3::Http3;
 pub use workers::Workers;

@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use ipnet::IpNet;
 use tokio::{
     net::TcpListener,
@@ -11,7 +12,10 @@ use tokio::{
     time,
 };
 
+#[cfg(feature = "http3")]
+use crate::http3;
 use crate::{
+    Http3,
     door::Door,
     drain::{Drain, ending, stopping},
     live::Live,
@@ -22,6 +26,9 @@ use crate::{
 
 /// After the kernel has no more descriptors, wait this long before the next accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long clients may remember that there is HTTP/3.
+const ALT_SVC_SECONDS: u32 = 3_600;
 
 /// Bounds of one listener, all against peers that hold on without asking for anything.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +83,8 @@ pub struct ListenerSpec {
     pub trusted_hops: Arc<[IpNet]>,
     /// Who begins each connection with the PROXY protocol. Where some do, nobody else is let in.
     pub balancers: Arc<[IpNet]>,
+    /// HTTP/3 on the UDP port of the same number.
+    pub http3: Option<Http3>,
 }
 
 /// Where a listener is.
@@ -105,10 +114,15 @@ pub(crate) struct Shared {
     pub(crate) balancers: Arc<[IpNet]>,
     slots: Arc<Semaphore>,
     pub(crate) sources: Arc<Sources>,
+    #[cfg(feature = "http3")]
+    http3: Option<Http3>,
+    /// Tells clients of it (RFC 7838, 3).
+    pub(crate) alt_svc: Option<HeaderValue>,
 }
 
-impl From<ListenerSpec> for Shared {
-    fn from(spec: ListenerSpec) -> Self {
+impl Shared {
+    fn new(spec: ListenerSpec, port: u16) -> Self {
+        let alt_svc = format!("h3=\":{port}\"; ma={ALT_SVC_SECONDS}");
         Self {
             speaks: spec.speaks,
             slots: Arc::new(Semaphore::new(spec.limits.max_connections)),
@@ -116,6 +130,12 @@ impl From<ListenerSpec> for Shared {
             limits: spec.limits,
             trusted_hops: spec.trusted_hops,
             balancers: spec.balancers,
+            alt_svc: spec
+                .http3
+                .as_ref()
+                .and_then(|_| HeaderValue::try_from(alt_svc).ok()),
+            #[cfg(feature = "http3")]
+            http3: spec.http3,
         }
     }
 }
@@ -123,13 +143,11 @@ impl From<ListenerSpec> for Shared {
 impl Listener {
     /// Listens on these, which are what is `configured`.
     pub fn new(configured: SocketAddr, sockets: Sockets, spec: ListenerSpec) -> Self {
+        let bound = sockets.address();
         Self {
-            at: Place {
-                configured,
-                bound: sockets.address(),
-            },
+            at: Place { configured, bound },
             sockets,
-            shared: Arc::new(ArcSwap::from_pointee(spec.into())),
+            shared: Arc::new(ArcSwap::from_pointee(Shared::new(spec, bound.port()))),
             exchanged: watch::Sender::new(()),
             closed: watch::Sender::new(false),
         }
@@ -151,7 +169,7 @@ impl Listener {
     /// Does otherwise from the next connection on. Those that are open keep their bounds and certificate; what
     /// is asked of clients and who is believed holds for their next request.
     pub fn exchange(&self, spec: ListenerSpec) {
-        let mut fresh = Shared::from(spec);
+        let mut fresh = Shared::new(spec, self.at.bound.port());
         let before = self.shared.load();
         // Those that are open count, as far as the bounds are the same.
         if before.limits.max_connections == fresh.limits.max_connections {
@@ -182,7 +200,7 @@ impl Listener {
         }
     }
 
-    /// Serves a worker's share until `drain` ends that or it is closed, then takes no further connections
+    /// Serves a worker's share, and the first one what there is of HTTP/3, until `drain` ends that or it is closed, then takes no further connections
     /// and returns. Connections that are being served hold their own receiver of `drain` until they end.
     ///
     /// # Errors
@@ -198,6 +216,10 @@ impl Listener {
             let socket = TcpListener::from_std(socket)?;
             let (listener, live) = (Arc::clone(&self), Arc::clone(&live));
             served.spawn(listener.accept(socket, worker, live, drain.clone()));
+        }
+        #[cfg(feature = "http3")]
+        if worker == 0 {
+            served.spawn(http3::keep(Arc::clone(&self), worker, live, drain.clone()));
         }
         drop(drain);
         served.join_all().await;
@@ -251,5 +273,42 @@ impl Listener {
                 }
             }
         }
+    }
+}
+
+/// For what is served beside it.
+#[cfg(feature = "http3")]
+impl Listener {
+    /// Returns when the configuration in force has HTTP/3.
+    pub(crate) async fn wants_http3(&self) {
+        let mut exchanged = self.exchanged.subscribe();
+        while self.http3().is_none() {
+            // The sender is ours.
+            let _ = exchanged.changed().await;
+        }
+    }
+
+    pub(crate) fn http3(&self) -> Option<Http3> {
+        self.shared.load().http3.clone()
+    }
+
+    /// Returns when no further connections are to be taken.
+    pub(crate) async fn is_closed(&self) {
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        self.at
+    }
+
+    pub(crate) fn in_force(&self) -> &Arc<ArcSwap<Shared>> {
+        &self.shared
+    }
+
+    /// Room for one more connection, if there is any now.
+    pub(crate) fn free_slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.shared.load().slots)
+            .try_acquire_owned()
+            .ok()
     }
 }

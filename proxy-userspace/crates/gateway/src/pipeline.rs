@@ -200,7 +200,7 @@ fn form_of(method: &Method, version: Version, fields: &HeaderMap) -> refusal::As
     };
     if *method == Method::HEAD {
         refusal::Asked::Head
-    } else if version == Version::HTTP_2 && kind.is_some_and(is_grpc) {
+    } else if version >= Version::HTTP_2 && kind.is_some_and(is_grpc) {
         refusal::Asked::Grpc
     } else {
         refusal::Asked::Whole

@@ -44,6 +44,14 @@ impl ServerTls {
         Arc::clone(&self.configs[rule.place(self.rules.hosts.len())])
     }
 
+    /// For QUIC, where all clients are asked the same.
+    #[cfg(feature = "http3")]
+    pub(crate) fn quic_config(&self) -> Result<ServerConfig, TlsError> {
+        let mut config = server_config(&self.certificates, self.rules.others.as_ref(), Alpn::None)?;
+        config.alpn_protocols = vec![b"h3".to_vec()];
+        Ok(config)
+    }
+
     /// Whether all clients are asked the same.
     pub(crate) fn asks_all_alike(&self) -> bool {
         self.rules.hosts.is_empty()

@@ -74,7 +74,7 @@ impl CanonicalRequest {
     /// See [`RequestFault`].
     pub fn from_parts(parts: &Parts) -> Result<Self, RequestFault> {
         check_framing(parts.version, &parts.headers)?;
-        if parts.version == Version::HTTP_2 {
+        if parts.version >= Version::HTTP_2 {
             // Of HTTP/1.1 it was judged on the wire.
             wire::check_fields(&parts.headers)?;
         }

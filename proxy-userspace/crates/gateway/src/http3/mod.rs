@@ -1,0 +1,20 @@
+//! HTTP/3 (RFC 9114) beside a listener's TLS, on the UDP port of the same number. What a request goes through
+//! is what all go through.
+//!
+//! ```text
+//! settings  what QUIC connections are served by
+//! endpoint  the socket, and who gets in
+//! visit     one connection, until its end
+//! exchange  one request, and its answer
+//! body      a request's body
+//! ```
+
+mod body;
+mod endpoint;
+mod exchange;
+mod settings;
+mod visit;
+
+pub(crate) use body::{BodyError, RequestBody};
+pub(crate) use endpoint::keep;
+pub use settings::Http3;
