@@ -49,8 +49,6 @@ use crate::{
 
 /// How long capacity is measured.
 const CAPACITY: Duration = Duration::from_secs(5);
-/// Before what is held is first looked at, under load.
-const WARM: Duration = Duration::from_secs(10);
 /// Between two looks at what is held.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the proxy may take to let go of what the load has left: kept connections and idle threads.
@@ -175,7 +173,7 @@ fn run(options: &Options, stage: &Stage, fleet: fleet::Fleet) -> Rigged<Soaked> 
             let crew = &crew;
             move || crew.ask(Some(rate), &over)
         });
-        let looks = look(pid, stage, options.run, || {
+        let looks = look(pid, stage, options, || {
             // Whoever has failed has no more to say.
             reloading.is_finished() || asking.is_finished() || lasting.is_finished()
         });
@@ -211,16 +209,18 @@ fn joined<T>(done: thread::Result<Rigged<T>>) -> Rigged<T> {
 fn look(
     pid: u32,
     stage: &Stage,
-    run: Duration,
+    options: &Options,
     failed: impl Fn() -> bool,
 ) -> Rigged<Vec<(Duration, Held)>> {
-    let begin = Instant::now();
+    let (begin, run) = (Instant::now(), options.run);
+    // Before it is first looked at, under load, all has been in use once.
+    let warm = options.window();
     let mut looks = Vec::new();
     let mut told = 0;
-    while begin.elapsed() < WARM + run && !failed() {
+    while begin.elapsed() < warm + run && !failed() {
         thread::sleep(LOOK);
         let held = Held::of(pid, stage.observe)?;
-        if let Some(at) = begin.elapsed().checked_sub(WARM) {
+        if let Some(at) = begin.elapsed().checked_sub(warm) {
             looks.push((at, held));
             if at.as_secs() / 60 >= told {
                 told += 1;
