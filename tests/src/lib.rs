@@ -24,6 +24,7 @@
 //! wire       exact bytes to it
 //! h2_peer    exact HTTP/2 frames to it
 //! http3      a real client of HTTP/3
+//! paths      targets by the thousand, and what record and upstream have of each
 //! siege      attackers over HTTP/2, and others who are served meanwhile
 //! scene      all of that together, with traffic
 //! frames     Ethernet frames, header by header
@@ -63,6 +64,7 @@ pub mod loaded;
 pub mod map_memory;
 pub mod netns;
 pub mod nginx;
+pub mod paths;
 pub mod pebble;
 pub mod pinned;
 pub mod pki;

@@ -29,7 +29,11 @@ pub const END_HEADERS: u8 = 0x4;
 pub const PADDED: u8 = 0x8;
 
 /// Error codes (RFC 9113, 7).
+pub const NO_ERROR: u32 = 0x0;
+/// The other side broke the protocol.
 pub const PROTOCOL_ERROR: u32 = 0x1;
+/// The stream was not begun.
+pub const REFUSED_STREAM: u32 = 0x7;
 /// The other side ends the stream for no fault of anybody.
 pub const CANCEL: u32 = 0x8;
 /// The other side asks for too much.
@@ -94,6 +98,11 @@ pub fn settings(settings: &[(u16, u32)]) -> Vec<u8> {
 /// Asks for an answer.
 pub fn ping() -> Vec<u8> {
     frame(PING, 0, 0, b"portcull")
+}
+
+/// Answers a PING with its payload.
+pub fn pong(payload: &[u8]) -> Vec<u8> {
+    frame(PING, ACK, 0, payload)
 }
 
 /// One stream depends on none, with this weight.

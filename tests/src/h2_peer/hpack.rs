@@ -13,14 +13,21 @@ const STATUSES: [(u64, u16); 7] = [
     (14, 500),
 ];
 
+/// Most entries that the dynamic table of a client that asks for no other has: each counts 32 bytes beside its
+/// text, of 4,096 (RFC 7541, 4.1; RFC 9113, 6.5.2).
+const MOST_KEPT: usize = 4_096 / 32;
+
 /// Fields, each as it stands here: no index, no Huffman code.
 pub fn literal(fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut block = Vec::new();
-    for (name, value) in fields {
-        block.push(0x00);
-        text(&mut block, name.as_bytes());
-        text(&mut block, value.as_bytes());
-    }
+    let fields = fields.iter();
+    let fields = fields.map(|(name, value)| field(name, value.as_bytes()));
+    fields.collect::<Vec<_>>().concat()
+}
+
+fn field(name: &str, value: &[u8]) -> Vec<u8> {
+    let mut block = vec![0x00];
+    text(&mut block, name.as_bytes());
+    text(&mut block, value);
     block
 }
 
@@ -41,13 +48,21 @@ pub fn indexed(index: u64) -> Vec<u8> {
 
 /// A request's pseudo-header fields, and further fields.
 pub fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
-    let pseudo = [
+    [pseudo(method, path.as_bytes()), literal(fields)].concat()
+}
+
+/// A GET of this path, whatever bytes it has.
+pub fn get(path: &[u8]) -> Vec<u8> {
+    pseudo("GET", path)
+}
+
+fn pseudo(method: &str, path: &[u8]) -> Vec<u8> {
+    let others = literal(&[
         (":method", method),
         (":scheme", "https"),
         (":authority", "api.example"),
-        (":path", path),
-    ];
-    [literal(&pseudo), literal(fields)].concat()
+    ]);
+    [others, field(":path", path)].concat()
 }
 
 fn text(block: &mut Vec<u8>, text: &[u8]) {
@@ -98,6 +113,7 @@ impl Reader {
                     let field = self.take_literal(&mut rest, 6);
                     self.kept.extend(field.clone());
                     self.kept.rotate_right(1);
+                    self.kept.truncate(MOST_KEPT);
                     field
                 }
                 0x20.. => {

@@ -69,6 +69,8 @@ pub enum Said {
     },
     /// The connection ends.
     GoAway {
+        /// The last stream that may still be answered.
+        last: u32,
         /// Error code.
         code: u32,
         /// What the proxy says about it.
@@ -165,6 +167,15 @@ impl Peer {
         Ok(ended)
     }
 
+    /// What is heard next.
+    ///
+    /// # Errors
+    /// When nothing is in time.
+    pub fn hear(&mut self) -> Rigged<Said> {
+        let heard = self.hear_until(|_| true)?.pop();
+        Ok(heard.unwrap_or(Said::End))
+    }
+
     /// What is heard until something fits, that included; at the latest until the end.
     ///
     /// # Errors
@@ -256,6 +267,7 @@ impl Peer {
                 code: number(0)?,
             },
             frame::GOAWAY => Said::GoAway {
+                last: number(0)?,
                 code: number(4)?,
                 why: String::from_utf8_lossy(&payload[8..]).into_owned(),
             },
