@@ -86,9 +86,17 @@ pub async fn read_header(
 }
 
 /// Whether a line of version 1 names one of three protocols, and ports without zeros in front (section 2.1):
-/// the library takes whatever begins with UNKNOWN for it, and `0443` for a port.
+/// the library takes whatever begins with UNKNOWN for it, and `0443` for a port. What follows UNKNOWN is for
+/// nobody, and text all the same.
 fn is_plain(line: &[u8]) -> bool {
-    let mut words = line.trim_ascii_end().split(|byte| *byte == b' ').skip(1);
+    let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+    if !line
+        .iter()
+        .all(|byte| byte.is_ascii_graphic() || *byte == b' ')
+    {
+        return false;
+    }
+    let mut words = line.split(|byte| *byte == b' ').skip(1);
     let is_port = |word: &[u8]| !word.starts_with(b"0") || word == b"0";
     match words.next() {
         Some(b"UNKNOWN") => true,
@@ -179,6 +187,7 @@ mod tests {
             b"PROXY UNKNOWNTCP4 192.0.2.7 198.51.100.1 1024 443\r\n",
             b"PROXY TCP4 192.0.2.7 198.51.100.1 01024 443\r\n",
             b"PROXY TCP4 192.0.2.7 198.51.100.1 1024 0443\r\n",
+            b"PROXY UNKNOWN \x82\t\r\n",
             b"PROXY SCTP 192.0.2.7 198.51.100.1 1024 443\r\n",
             &too_long,
             &cut,
