@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, io, net::SocketAddr, num::NonZeroUsize, path::P
 
 use audit::Journal;
 use gateway::{
-    Certificates, Gateway, Issuer, Issuers, Listener, Live, Metrics, SourceGate, Stage, Upstream,
-    Upstreams, Workers,
+    Certificates, Gateway, Issuer, Issuers, Listener, Live, Metrics, ProofRules, Proofs,
+    SourceGate, Stage, Upstream, Upstreams, Workers,
 };
 use tokio::{runtime, sync::watch};
 
@@ -76,6 +76,8 @@ pub(crate) struct Service {
     listeners: Vec<Serving>,
     upstreams: BTreeMap<String, (Arc<Upstream>, Task)>,
     issuers: BTreeMap<String, (Arc<Issuer>, Task)>,
+    /// Kept through a reload, so that what was used before isn't good again.
+    proofs: Arc<Proofs>,
     automatic: Automatic,
     stop: Arc<watch::Sender<Stage>>,
 }
@@ -110,7 +112,9 @@ impl Service {
         metrics.runtimes.add("main", runtime::Handle::current());
         let shared = (&lists, &journal, &metrics);
         let tables = (config.routes, config.tcp_routes);
-        let gateway = compose(tables, &issuers, &upstreams, shared)?.sampling(config.sampled);
+        let proofs = proofs(config.proofs)?;
+        let gateway = compose(tables, (&issuers, &proofs), &upstreams, shared)?;
+        let gateway = gateway.sampling(config.sampled);
         let live = Arc::new(Live::new(gateway));
         let workers =
             Workers::start(config.workers, &live, stop).map_err(|source| ServiceError::System {
@@ -132,6 +136,7 @@ impl Service {
             listeners: Vec::new(),
             upstreams,
             issuers,
+            proofs,
             automatic: Automatic::default(),
             stop: Arc::clone(stop),
         };
@@ -148,6 +153,16 @@ impl Service {
     /// Orders no certificates until that is begun again.
     pub(crate) fn rest(&mut self) {
         self.automatic.rest();
+    }
+
+    /// Another process may see what this one would have to remember.
+    pub(crate) fn seal(&self) {
+        self.proofs.seal();
+    }
+
+    /// There is no other process.
+    pub(crate) fn reopen(&self) {
+        self.proofs.reopen();
     }
 
     /// Its sockets once more, for another process.
@@ -265,6 +280,12 @@ impl Service {
         let mut passed = Passed::default();
         let bound = Bound::all(fresh, self.count, &mut passed).await?;
         let gate = Arc::clone(&self.lists) as Arc<dyn SourceGate>;
+        // What is remembered is remembered for as long as these rules need.
+        let proofs = if *self.proofs.rules() == config.proofs {
+            Arc::clone(&self.proofs)
+        } else {
+            proofs(config.proofs)?
+        };
         let bind = self.automatic.bind(config.acme.as_ref(), gate, &mut passed);
         let plain = bind.await?;
 
@@ -300,8 +321,9 @@ impl Service {
 
         let shared = (&self.lists, &self.journal, &self.metrics);
         let tables = (config.routes, config.tcp_routes);
-        let gateway = compose(tables, &issuers, &upstreams, shared)?.sampling(config.sampled);
-        self.live.exchange(gateway);
+        let gateway = compose(tables, (&issuers, &proofs), &upstreams, shared)?;
+        self.live.exchange(gateway.sampling(config.sampled));
+        self.proofs = proofs;
         (self.issuers, self.upstreams, self.routes) = (issuers, upstreams, routes);
         let exchanged = config.exchanged;
         let mut listeners = Vec::new();
@@ -383,9 +405,12 @@ impl Service {
     }
 }
 
+/// Issuers by name, with what keeps their keys current.
+type KeptIssuers = BTreeMap<String, (Arc<Issuer>, Task)>;
+
 fn compose(
     (routes, tcp_routes): (policy::RouteTable, policy::TcpRouteTable),
-    issuers: &BTreeMap<String, (Arc<Issuer>, Task)>,
+    (issuers, proofs): (&KeptIssuers, &Arc<Proofs>),
     upstreams: &BTreeMap<String, (Arc<Upstream>, Task)>,
     (lists, journal, metrics): (&Arc<Lists>, &Arc<Journal>, &Arc<Metrics>),
 ) -> Result<Gateway, ServiceError> {
@@ -399,7 +424,7 @@ fn compose(
             Gateway::new(
                 routes,
                 tcp_routes,
-                issuers,
+                issuers.proving(Arc::clone(proofs)),
                 upstreams,
                 Arc::clone(lists) as Arc<dyn SourceGate>,
                 Arc::clone(journal),
@@ -410,6 +435,14 @@ fn compose(
             what: "randomness",
             source,
         })
+}
+
+fn proofs(rules: ProofRules) -> Result<Arc<Proofs>, ServiceError> {
+    let made = Proofs::new(rules).map(Arc::new);
+    made.map_err(|source| ServiceError::System {
+        what: "randomness",
+        source,
+    })
 }
 
 fn keep_issuer(issuer: Arc<Issuer>, journal: &Arc<Journal>) -> (String, (Arc<Issuer>, Task)) {

@@ -17,7 +17,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use gateway::{Algorithm, Examined, Issuer, KeySet, examine};
-use policy::{Access, Principal, Route};
+use policy::{Access, Binding, Principal, ProvenBy, Route};
 use serde_json::json;
 
 use crate::{
@@ -91,20 +91,53 @@ fn load_keys(
     Ok(without)
 }
 
+/// What keeps a token from a route.
+#[derive(Debug, PartialEq, Eq)]
+enum Kept {
+    /// It isn't bound as the route asks.
+    Unbound,
+    /// These scopes are missing.
+    Scopes(Vec<String>),
+}
+
 /// What a route says to the holder, where it accepts his issuer at all.
-fn verdict(route: &Route, holder: &Principal) -> Option<Result<(), Vec<String>>> {
-    let Access::Token { issuers, scopes } = &route.access else {
+fn verdict(route: &Route, holder: &Principal) -> Option<Result<(), Kept>> {
+    let Access::Token {
+        issuers,
+        scopes,
+        holder: asked,
+        ..
+    } = &route.access
+    else {
         return None;
     };
     if !issuers.contains(&holder.issuer) {
         return None;
     }
+    if let ProvenBy::Token(binding) = holder.proven_by
+        && !asked.is_met_by(binding)
+    {
+        return Some(Err(Kept::Unbound));
+    }
     let missing: Vec<String> = scopes.difference(&holder.scopes).cloned().collect();
     Some(if missing.is_empty() {
         Ok(())
     } else {
-        Err(missing)
+        Err(Kept::Scopes(missing))
     })
+}
+
+/// What its holder has to prove besides.
+fn needed_with(holder: &Principal) -> Option<&'static str> {
+    let ProvenBy::Token(Binding { key, certificate }) = holder.proven_by else {
+        return None;
+    };
+    match (key, certificate) {
+        (false, false) => None,
+        (true, false) => Some(", with a DPoP proof by its key"),
+        (false, true) => Some(", over TLS with its certificate"),
+        (true, true) => Some(", with a DPoP proof by its key and over TLS with its certificate"),
+    }
 }
 
 fn as_text(examined: &Examined, routes: &[Route], without_keys: &[(String, String)]) -> String {
@@ -123,12 +156,19 @@ fn as_text(examined: &Examined, routes: &[Route], without_keys: &[(String, Strin
             lines.push(format!("REFUSED  {fault}{}", detail.unwrap_or_default()));
         }
         Ok(holder) => {
-            lines.push("ACCEPTED by its issuer; of the routes that accept that issuer:".to_owned());
+            let with = needed_with(holder).unwrap_or_default();
+            lines.push(format!(
+                "ACCEPTED by its issuer{with}; of the routes that accept that issuer:"
+            ));
             for route in routes {
                 match verdict(route, holder) {
                     None => {}
                     Some(Ok(())) => lines.push(format!("  {}: let in", route.name)),
-                    Some(Err(missing)) => {
+                    Some(Err(Kept::Unbound)) => lines.push(format!(
+                        "  {}: refused, token_unbound: it asks for tokens that are bound",
+                        route.name
+                    )),
+                    Some(Err(Kept::Scopes(missing))) => {
                         let missing = missing.join(" ");
                         lines.push(format!(
                             "  {}: refused, scope_missing: {missing}",
@@ -157,16 +197,26 @@ fn as_json(examined: &Examined, routes: &[Route]) -> serde_json::Value {
             "passed": steps,
         }),
         Ok(holder) => {
-            let routes: serde_json::Map<String, serde_json::Value> = routes
-                .iter()
-                .filter_map(|route| Some((route.name.clone(), verdict(route, holder)?)))
-                .map(|(name, verdict)| (name, json!(verdict.err().unwrap_or_default())))
-                .collect();
+            let (mut missing_by_route, mut unbound_on) = (serde_json::Map::new(), Vec::new());
+            for route in routes {
+                let missing = match verdict(route, holder) {
+                    None => continue,
+                    Some(Ok(())) => Vec::new(),
+                    Some(Err(Kept::Scopes(missing))) => missing,
+                    Some(Err(Kept::Unbound)) => {
+                        unbound_on.push(route.name.clone());
+                        continue;
+                    }
+                };
+                missing_by_route.insert(route.name.clone(), json!(missing));
+            }
             json!({
                 "accepted": true,
                 "issuer": holder.issuer,
                 "subject": holder.subject,
-                "missing_scopes_by_route": routes,
+                "proven_by": holder.proven_by.as_str(),
+                "missing_scopes_by_route": missing_by_route,
+                "unbound_on_routes": unbound_on,
                 "passed": steps,
             })
         }
@@ -183,10 +233,15 @@ fn mint(order: &Mint) -> Result<ExitCode, Box<dyn Error>> {
     refuse_trusted(&jwks, &config.issuers)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let header = json!({"alg": "ES256", "typ": "JWT", "kid": KEY_ID});
-    let claims = json!({
+    let mut claims = json!({
         "iss": order.issuer, "aud": order.audience, "sub": order.subject, "scope": order.scope,
         "iat": now, "exp": now + order.ttl.as_secs(),
     });
+    for (name, thumbprint) in [("jkt", &order.jkt), ("x5t#S256", &order.x5t)] {
+        if let Some(thumbprint) = thumbprint {
+            claims["cnf"][name] = json!(thumbprint);
+        }
+    }
     let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", part(&header), part(&claims));
     let signature = key.sign(&SystemRandom::new(), message.as_bytes())?;

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::{Args, Subcommand};
 
 use super::{Output, parse_ttl};
@@ -23,6 +24,15 @@ pub(crate) enum Token {
     },
     /// Sign a token with a key for DEVELOPMENT; refuses keys of an issuer that isn't marked so
     Mint(Mint),
+}
+
+/// A SHA-256 in base64url, as tokens have it.
+fn parse_thumbprint(text: &str) -> Result<String, String> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+    bytes
+        .filter(|bytes| bytes.len() == 32)
+        .map(|_| text.to_owned())
+        .ok_or_else(|| "no SHA-256 in base64url: 43 letters without padding".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +58,12 @@ pub(crate) struct Mint {
     /// Scopes, with spaces between
     #[arg(long, default_value = "")]
     pub(crate) scope: String,
+    /// Bind it to a key, by that key's thumbprint (RFC 7638): it is good with DPoP proofs only
+    #[arg(long, value_parser = parse_thumbprint)]
+    pub(crate) jkt: Option<String>,
+    /// Bind it to a client certificate, by the SHA-256 of that in base64url
+    #[arg(long, value_parser = parse_thumbprint)]
+    pub(crate) x5t: Option<String>,
     /// How long it is good
     #[arg(long, default_value = "10m", value_parser = parse_ttl)]
     pub(crate) ttl: Duration,

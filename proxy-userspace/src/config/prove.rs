@@ -12,7 +12,7 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use datapath::{Pins, Rules};
-use gateway::{Issuer, ListenerLimits, ListenerSpec, UpstreamSpec};
+use gateway::{Issuer, ListenerLimits, ListenerSpec, ProofRules, UpstreamSpec};
 use ipnet::IpNet;
 use policy::{RouteTable, TcpRouteTable};
 use toml::Spanned;
@@ -27,7 +27,8 @@ use crate::{
 use super::{
     mistake::{Mistakes, Prover},
     prove_acme::{self, AcmeConfig, Automatic},
-    prove_feeds, prove_issuers, prove_kernel, prove_routes, prove_tcp, prove_tls, prove_upstreams,
+    prove_clients, prove_feeds, prove_holder, prove_issuers, prove_kernel, prove_routes, prove_tcp,
+    prove_tls, prove_upstreams,
     value::{in_range, prove_duration, prove_prefix, reject_repeated},
     written::{self, Written},
 };
@@ -38,6 +39,8 @@ pub(crate) struct ServiceConfig {
     pub(crate) listeners: Vec<ListenerConfig>,
     pub(crate) acme: Option<AcmeConfig>,
     pub(crate) issuers: Vec<Arc<Issuer>>,
+    /// What proofs that a token is in the right hands must satisfy.
+    pub(crate) proofs: ProofRules,
     pub(crate) upstreams: Vec<UpstreamSpec>,
     /// Hosts that upstreams and keys are on.
     pub(crate) needed: Vec<Needed>,
@@ -56,11 +59,12 @@ pub(crate) struct ServiceConfig {
 }
 
 /// Tables that may change while the daemon runs.
-const EXCHANGED: [&str; 8] = [
+const EXCHANGED: [&str; 9] = [
     "listener",
     "acme",
     "redirect",
     "issuer",
+    "dpop",
     "upstream",
     "route",
     "tcp_route",
@@ -145,6 +149,8 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
     let mut automatic = Automatic::new(written.acme.as_ref(), written.state.directory.as_deref());
     let listeners = prove_listeners(&mut prover, &written.listener, &mut automatic);
     let issuers = prove_issuers::issuers(&mut prover, &written.issuer);
+    prove_clients::names(&mut prover, &written.listener, &written.issuer);
+    let proofs = prove_holder::proofs(&mut prover, &written.dpop);
     let upstreams = prove_upstreams::upstreams(&mut prover, &written.upstream);
     let tcp_routes = prove_tcp::routes(&mut prover, &written, &upstreams);
     let routes = prove_routes::routes(
@@ -201,6 +207,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
             listeners,
             acme,
             issuers,
+            proofs,
             upstreams,
             needed,
             routes,

@@ -1,14 +1,79 @@
 //! What is asked of clients, as proven.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use gateway::{
-    ClientCertificateFiles, ClientCertificateMode, ClientCertificateRules, ClientCertificates,
+    CertificateIdentity, CertificateSubject, ClientCertificateFiles, ClientCertificateMode,
+    ClientCertificateRules, ClientCertificates,
 };
 use policy::CanonicalHost;
 use toml::Spanned;
 
-use super::{mistake::Prover, written};
+use super::{
+    mistake::Prover, written, written_holder::CertificateSubject as Written, written_issuer,
+};
+
+/// Whom certificates make.
+fn identity(
+    prover: &mut Prover<'_>,
+    key: &dyn Fn(&str) -> String,
+    rule: &written::ClientCertificates,
+) -> Option<CertificateIdentity> {
+    match (&rule.issuer, &rule.subject) {
+        (None, None) => None,
+        (Some(issuer), Some(subject)) => Some(CertificateIdentity {
+            issuer: issuer.as_ref().clone(),
+            subject: match subject.as_ref() {
+                Written::Spiffe => CertificateSubject::SpiffeId,
+                Written::Dns => CertificateSubject::DnsName,
+                Written::Email => CertificateSubject::Email,
+                Written::Dn => CertificateSubject::DistinguishedName,
+            },
+        }),
+        (Some(issuer), None) => {
+            let problem = "says who vouches, and not for whom";
+            let mend = "add subject = \"spiffe\", \"dns\", \"email\" or \"dn\"";
+            prover.reject(&key("issuer"), issuer.span(), problem, mend);
+            None
+        }
+        (None, Some(subject)) => {
+            let problem = "says for whom, and not who vouches";
+            let mend = "add issuer = \"…\", the name by which routes accept them";
+            prover.reject(&key("subject"), subject.span(), problem, mend);
+            None
+        }
+    }
+}
+
+/// Names of issuers mean one thing each: what issues tokens is none of certificates, and certificates of one name
+/// are issued by the same authorities.
+pub(super) fn names(
+    prover: &mut Prover<'_>,
+    listeners: &[written::Listener],
+    issuers: &[written_issuer::Issuer],
+) {
+    let mut known: Vec<(&str, &Path)> = Vec::new();
+    for (index, listener) in listeners.iter().enumerate() {
+        for (at, rule) in listener.client_certificates.iter().enumerate() {
+            let rule = rule.as_ref();
+            let Some(issuer) = &rule.issuer else {
+                continue;
+            };
+            let key = format!("listener[{index}].client_certificates[{at}].issuer");
+            let (name, ca) = (issuer.as_ref().as_str(), rule.ca.as_ref().as_path());
+            if issuers.iter().any(|it| it.name.as_ref() == name) {
+                let problem = "an [[issuer]] of tokens has this name";
+                prover.reject(&key, issuer.span(), problem, "give it one of its own");
+            }
+            if known.iter().any(|(it, of)| *it == name && *of != ca) {
+                let problem = "others have this name, with another ca";
+                let mend = "give it one of its own, or the same ca";
+                prover.reject(&key, issuer.span(), problem, mend);
+            }
+            known.push((name, ca));
+        }
+    }
+}
 
 /// What is asked of clients; `None` for a mistake.
 pub(super) fn rules(
@@ -30,7 +95,7 @@ pub(super) fn rules(
             crls: rule.crls.iter().map(|path| path.as_ref().clone()).collect(),
         };
         let loaded = match ClientCertificates::load(files) {
-            Ok(loaded) => Arc::new(loaded),
+            Ok(loaded) => Arc::new(loaded.identifying(identity(prover, &key, rule))),
             Err(error) => {
                 let of_list = rule.crls.iter().find(|path| *path.as_ref() == error.path);
                 let (name, span, mend) = match of_list {

@@ -167,7 +167,7 @@ fn prove_location(
     }
 }
 
-fn prove_algorithms(
+pub(super) fn prove_algorithms(
     prover: &mut Prover<'_>,
     key: &str,
     written: &Spanned<Vec<String>>,

@@ -1,16 +1,15 @@
 //! Routes as proven.
 
-use std::collections::BTreeSet;
-
 use http::Method;
 use policy::{
-    Access, CanonicalHost, HostPattern, PathPattern, Relaxation, Relaxations, RequestPath, Route,
+    CanonicalHost, HostPattern, PathPattern, Relaxation, Relaxations, RequestPath, Route,
     RouteTable,
 };
 use toml::Spanned;
 
 use super::{
     mistake::Prover,
+    prove_access::{self, Vouching},
     value::{in_range, reject_repeated},
     written, written_issuer,
     written_tcp::ListenerProtocol,
@@ -42,10 +41,11 @@ pub(super) fn routes(
         None | Some(_) => {}
     }
     reject_repeated(prover, "route", written.iter().map(|route| &route.name));
+    let vouching = Vouching::of(issuers, listeners);
     let mut proven = Vec::new();
     let mut indices = Vec::new();
     for (index, route) in written.iter().enumerate() {
-        if let Some(route) = prove_route(prover, index, route, upstreams, issuers) {
+        if let Some(route) = prove_route(prover, index, route, upstreams, &vouching) {
             proven.push(route);
             indices.push(index);
         }
@@ -70,11 +70,11 @@ fn prove_route(
     index: usize,
     written: &written::Route,
     upstreams: &[written_upstream::Upstream],
-    issuers: &[written_issuer::Issuer],
+    vouching: &Vouching<'_>,
 ) -> Option<Route> {
     let key = |name: &str| format!("route[{index}].{name}");
     let upstream = prove_route_upstream(prover, &key("upstream"), written, upstreams);
-    let access = prove_access(prover, index, written, issuers);
+    let access = prove_access::access(prover, index, written, vouching);
     let host = match written.host.as_ref().as_str() {
         "*" => Some(HostPattern::Any),
         host => CanonicalHost::parse(host)
@@ -160,67 +160,6 @@ fn prove_route_upstream(
         return None;
     }
     Some(upstream.as_ref().clone())
-}
-
-fn prove_access(
-    prover: &mut Prover<'_>,
-    index: usize,
-    written: &written::Route,
-    issuers: &[written_issuer::Issuer],
-) -> Access {
-    let key = |name: &str| format!("route[{index}].{name}");
-    if matches!(written.access, Some(written::Access::Public)) {
-        for (name, given) in [("issuers", &written.issuers), ("scopes", &written.scopes)] {
-            if let Some(given) = given {
-                let problem = "a public route asks nobody for a token";
-                prover.reject(
-                    &key(name),
-                    given.span(),
-                    problem,
-                    "remove it, or access = \"public\"",
-                );
-            }
-        }
-        return Access::Public;
-    }
-    let names: Vec<&str> = issuers
-        .iter()
-        .map(|issuer| issuer.name.as_ref().as_str())
-        .collect();
-    let accepted = written.issuers.as_ref().map(Spanned::as_ref);
-    if accepted.is_none_or(Vec::is_empty) {
-        prover.reject(
-            &key("name"),
-            written.name.span(),
-            "the route accepts no issuer",
-            format!(
-                "add issuers = […] with some of: {}; or access = \"public\"",
-                names.join(", ")
-            ),
-        );
-    }
-    for issuer in accepted.into_iter().flatten() {
-        if !names.contains(&issuer.as_str())
-            && let Some(given) = &written.issuers
-        {
-            prover.reject(
-                &key("issuers"),
-                given.span(),
-                format!("no issuer is named {issuer:?}"),
-                format!("use some of: {}", names.join(", ")),
-            );
-        }
-    }
-    let set = |given: &Option<Spanned<Vec<String>>>| -> BTreeSet<String> {
-        given
-            .iter()
-            .flat_map(|given| given.as_ref().iter().cloned())
-            .collect()
-    };
-    Access::Token {
-        issuers: set(&written.issuers),
-        scopes: set(&written.scopes),
-    }
 }
 
 fn prove_methods(

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::{
     written_acme::{Acme, Automatic},
+    written_holder::{CertificateSubject, Dpop, Holder},
     written_issuer::Issuer,
     written_tcp::{ListenerProtocol, TcpRoute},
     written_upstream::Upstream,
@@ -27,6 +28,9 @@ pub(crate) struct Written {
     /// Who may issue tokens.
     #[serde(default)]
     pub(crate) issuer: Vec<Issuer>,
+    /// Proofs that tokens are in the right hands.
+    #[serde(default)]
+    pub(crate) dpop: Dpop,
     /// Where requests go.
     #[serde(default)]
     pub(crate) upstream: Vec<Upstream>,
@@ -151,6 +155,10 @@ pub(crate) struct ClientCertificates {
     pub(crate) crls: Vec<Spanned<PathBuf>>,
     /// Hosts that it is about; all others without it.
     pub(crate) hosts: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Name by which routes accept those who show one; nobody is anybody by one without it.
+    pub(crate) issuer: Option<Spanned<String>>,
+    /// What of it is the subject: `"spiffe"`, `"dns"`, `"email"` or `"dn"`.
+    pub(crate) subject: Option<Spanned<CertificateSubject>>,
 }
 
 /// Whether a client has to show a certificate.
@@ -178,12 +186,14 @@ pub(crate) struct Route {
     pub(crate) methods: Spanned<Vec<String>>,
     /// Name of the upstream.
     pub(crate) upstream: Option<Spanned<String>>,
-    /// `"token"` (default) or `"public"`.
-    pub(crate) access: Option<Access>,
-    /// Names of the issuers whose tokens are accepted.
+    /// `"token"` (default), `"client_certificate"`, a list of both, or `"public"`.
+    pub(crate) access: Option<Spanned<toml::Value>>,
+    /// Names of the issuers whose tokens, or certificates, are accepted.
     pub(crate) issuers: Option<Spanned<Vec<String>>>,
     /// Scopes a token must carry, all of them.
     pub(crate) scopes: Option<Spanned<Vec<String>>>,
+    /// What a token has to be bound to: `"optional"` (default), `"dpop"`, `"certificate"` or `"any"` of both.
+    pub(crate) holder: Option<Spanned<Holder>>,
     /// Most bytes of a request's body.
     pub(crate) max_body_bytes: Option<Spanned<u64>>,
     /// Let requests become WebSockets.
@@ -213,15 +223,6 @@ pub(crate) enum PathMatch {
     #[default]
     Prefix,
     Exact,
-}
-
-/// Who may use a route.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Access {
-    #[default]
-    Token,
-    Public,
 }
 
 /// `[traces]`

@@ -123,6 +123,7 @@ impl Daemon {
     /// Lets go of what only one process may have. Returns how the kernel side was.
     async fn let_go(&mut self) -> Result<Option<LetGo>, UpgradeError> {
         self.service.rest();
+        self.service.seal();
         let running = self.running.take();
         let counting = Arc::clone(&self.jobs.counting);
         let lists = Arc::clone(&self.jobs.lists);
@@ -173,6 +174,7 @@ impl Daemon {
     }
 
     fn begin_again(&mut self) {
+        self.service.reopen();
         match self.jobs.begin(&self.admin_socket) {
             Ok(running) => self.running = Some(running),
             Err(error) => {

@@ -43,8 +43,10 @@ pub enum Verdict {
 pub struct PrincipalRecord {
     /// Configured name of the issuer.
     pub issuer: String,
-    /// The token's subject.
+    /// The subject there.
     pub subject: String,
+    /// By what: `token`, and what that is bound to (`dpop`, `certificate`), or `certificate`.
+    pub proven_by: &'static str,
     /// The token's `jti`, by which it can be told from others of the same subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_id: Option<String>,

@@ -1,12 +1,18 @@
-//! Who is calling? The token of the request, if its route asks for one.
+//! Who is calling? By the token of the request, or by the certificate that was shown, as its route asks.
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use policy::{Access, Principal, Route};
+use policy::{Access, Credentials, Principal, Route};
 
-use crate::token::{
-    Issuer, Jws, TokenFault, TokenHasher, TokenLocation, Verified, issuer as issuer_of,
+use crate::{
+    certificate_identity::CertificateFault,
+    holder::{Held, Presented, Proofs, Scheme, Sender},
+    refusal::Refusal,
+    token::{
+        Issuer, Jws, ProofRules, TokenFault, TokenHasher, TokenLocation, Verified,
+        issuer as issuer_of,
+    },
 };
 
 /// The trusted issuers by their configured names.
@@ -14,6 +20,8 @@ use crate::token::{
 pub struct Issuers {
     by_name: BTreeMap<String, Arc<Issuer>>,
     hasher: TokenHasher,
+    /// What is known of proofs that a token is in the right hands.
+    proofs: Arc<Proofs>,
     /// Where tokens are besides `Authorization`.
     carriers: Vec<TokenLocation>,
 }
@@ -38,8 +46,21 @@ impl Issuers {
         Ok(Self {
             by_name,
             hasher: TokenHasher::new()?,
+            proofs: Arc::new(Proofs::new(ProofRules::default())?),
             carriers,
         })
+    }
+
+    /// With what is known of proofs already.
+    #[must_use]
+    pub fn proving(mut self, proofs: Arc<Proofs>) -> Self {
+        self.proofs = proofs;
+        self
+    }
+
+    /// What is known of proofs.
+    pub(crate) fn proofs(&self) -> &Proofs {
+        &self.proofs
     }
 
     /// All of them.
@@ -47,17 +68,20 @@ impl Issuers {
         self.by_name.values()
     }
 
-    /// Who holds the token that a request with these fields would be let in with on this route.
+    /// Who holds the token that a request with these fields would be let in with on this route, whoever sent it.
     ///
     /// # Errors
-    /// Why nobody is.
+    /// Why nobody is: a token that is bound isn't enough.
     pub async fn holder(
         &self,
         route: &Route,
         headers: &HeaderMap,
     ) -> Result<Option<Arc<Principal>>, TokenFault> {
-        let verified = authenticate(route, headers, self).await?;
-        Ok(verified.map(|verified| Arc::clone(&verified.principal)))
+        let Some(presented) = presented(route, headers, self).await? else {
+            return Ok(None);
+        };
+        let verified = presented.of_bearer()?;
+        Ok(Some(Arc::clone(&verified.principal)))
     }
 
     /// Takes cookies and fields that carry tokens out of what goes upstream, whichever route it is on: they
@@ -73,13 +97,82 @@ impl Issuers {
     }
 }
 
-/// What was proven of the caller; `None` where the route is public, or asks for a token and none was sent:
-/// the policy says what that means.
+/// Somebody whose identity was proven.
+#[derive(Debug)]
+pub(crate) enum Caller {
+    /// By a token in the right hands.
+    Token(Held),
+    /// By a certificate.
+    Certificate(Arc<Principal>),
+}
+
+impl Caller {
+    pub(crate) fn principal(&self) -> &Principal {
+        match self {
+            Self::Token(held) => &held.verified.principal,
+            Self::Certificate(principal) => principal,
+        }
+    }
+
+    /// What was proven of the token.
+    pub(crate) fn token(&self) -> Option<&Verified> {
+        match self {
+            Self::Token(held) => Some(&held.verified),
+            Self::Certificate(_) => None,
+        }
+    }
+
+    /// What the next proof should quote.
+    pub(crate) fn nonce(&self) -> Option<&HeaderValue> {
+        match self {
+            Self::Token(held) => held.nonce.as_ref(),
+            Self::Certificate(_) => None,
+        }
+    }
+}
+
+/// What was proven of the caller; `None` where the route is public, or nothing was sent or shown that it asks for:
+/// the policy says what that means. `certificate` is whom the one that was shown makes, `None` where none was.
+///
+/// Of a token and a certificate the route's first counts, also where that turns out to be no good: otherwise a
+/// client that means to be one would be taken for the other.
 pub(crate) async fn authenticate(
     route: &Route,
-    headers: &HeaderMap,
+    sender: &Sender<'_>,
+    certificate: impl FnOnce() -> Result<Option<Arc<Principal>>, CertificateFault>,
     issuers: &Issuers,
-) -> Result<Option<Arc<Verified>>, TokenFault> {
+) -> Result<Option<Caller>, Refusal> {
+    let Access::Token { credentials, .. } = &route.access else {
+        return Ok(None);
+    };
+    let by_token = async || -> Result<Option<Caller>, TokenFault> {
+        let Some(presented) = presented(route, sender.headers, issuers).await? else {
+            return Ok(None);
+        };
+        let held = presented.held(sender, &issuers.proofs)?;
+        Ok(Some(Caller::Token(held)))
+    };
+    let by_certificate = || certificate().map(|found| found.map(Caller::Certificate));
+    Ok(match credentials {
+        Credentials::Token => by_token().await?,
+        Credentials::Certificate => by_certificate()?,
+        Credentials::TokenFirst => match by_token().await? {
+            Some(caller) => Some(caller),
+            None => by_certificate()?,
+        },
+        Credentials::CertificateFirst => match by_certificate()? {
+            Some(caller) => Some(caller),
+            None => by_token().await?,
+        },
+    })
+}
+
+/// The token of a request with these fields, proven to be good; in whose hands it is remains to be seen.
+async fn presented<'h>(
+    route: &Route,
+    headers: &'h HeaderMap,
+    issuers: &Issuers,
+) -> Result<Option<Presented<'h>>, TokenFault> {
     let Access::Token {
         issuers: accepted, ..
     } = &route.access
@@ -87,8 +180,16 @@ pub(crate) async fn authenticate(
         return Ok(None);
     };
     let accepted = || accepted.iter().filter_map(|name| issuers.by_name.get(name));
-    let Some((token, location)) = sent_token(headers, accepted())? else {
+    let Some((sent, location)) = sent_token(headers, accepted())? else {
         return Ok(None);
+    };
+    let Sent { token, scheme } = sent;
+    let presented = |verified| {
+        Some(Presented {
+            verified,
+            token,
+            scheme,
+        })
     };
     let from_there = || accepted().filter(|issuer| issuer.rules().location == *location);
     let hash = issuers.hasher.hash(token);
@@ -97,7 +198,7 @@ pub(crate) async fn authenticate(
         if let Some(hash) = hash
             && let Some(verified) = issuer.recognise(hash)?
         {
-            return Ok(Some(verified));
+            return Ok(presented(verified));
         }
     }
     let parsed = Jws::parse(token)?;
@@ -106,7 +207,24 @@ pub(crate) async fn authenticate(
     let issuer = from_there()
         .find(|issuer| issuer.rules().issuer == claimed)
         .ok_or(TokenFault::UnknownIssuer)?;
-    issuer.verify(&parsed, hash).await.map(Some)
+    issuer.verify(&parsed, hash).await.map(presented)
+}
+
+/// A token as it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sent<'h> {
+    token: &'h str,
+    scheme: Option<Scheme>,
+}
+
+impl<'h> Sent<'h> {
+    /// In a place where nothing is said about how it is meant.
+    fn plainly(token: &'h str) -> Self {
+        Self {
+            token,
+            scheme: None,
+        }
+    }
 }
 
 /// The token, and where it was: in one of the places of the accepted issuers and no other. Whoever sends two
@@ -114,17 +232,17 @@ pub(crate) async fn authenticate(
 fn sent_token<'h, 'i>(
     headers: &'h HeaderMap,
     accepted: impl Iterator<Item = &'i Arc<Issuer>>,
-) -> Result<Option<(&'h str, &'i TokenLocation)>, TokenFault> {
-    let mut sent: Option<(&str, &TokenLocation)> = None;
+) -> Result<Option<(Sent<'h>, &'i TokenLocation)>, TokenFault> {
+    let mut sent: Option<(Sent<'_>, &TokenLocation)> = None;
     for issuer in accepted {
         let location = &issuer.rules().location;
         if sent.is_some_and(|(_, known)| known == location) {
             continue;
         }
         let token = match location {
-            TokenLocation::Authorization => bearer_token(headers)?,
-            TokenLocation::Header(name) => field_token(headers, name)?,
-            TokenLocation::Cookie(name) => cookie_token(headers, name)?,
+            TokenLocation::Authorization => authorization(headers)?,
+            TokenLocation::Header(name) => field_token(headers, name)?.map(Sent::plainly),
+            TokenLocation::Cookie(name) => cookie_token(headers, name)?.map(Sent::plainly),
         };
         match (token, sent) {
             (None, _) => {}
@@ -135,16 +253,21 @@ fn sent_token<'h, 'i>(
     Ok(sent)
 }
 
-/// RFC 6750, 2.1. One Authorization field, and nothing else than a bearer token in it.
-fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, TokenFault> {
+/// RFC 6750, 2.1; RFC 9449, 7.1. One Authorization field, and nothing else than one token in it.
+fn authorization(headers: &HeaderMap) -> Result<Option<Sent<'_>>, TokenFault> {
     let Some(field) = field_token(headers, &header::AUTHORIZATION)? else {
         return Ok(None);
     };
     let (scheme, token) = field.split_once(' ').ok_or(TokenFault::NotBearer)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
+    let scheme = if scheme.eq_ignore_ascii_case("bearer") {
+        Scheme::Bearer
+    } else if scheme.eq_ignore_ascii_case("dpop") {
+        Scheme::Dpop
+    } else {
         return Err(TokenFault::NotBearer);
-    }
-    Ok(Some(token))
+    };
+    let scheme = Some(scheme);
+    Ok(Some(Sent { token, scheme }))
 }
 
 fn field_token<'h>(
@@ -230,19 +353,26 @@ mod tests {
         headers
     }
 
-    fn found(values: &[&'static str]) -> Result<Option<String>, TokenFault> {
+    fn found(values: &[&'static str]) -> Result<Option<(String, Scheme)>, TokenFault> {
         let fields: Vec<_> = values
             .iter()
             .map(|value| ("authorization", *value))
             .collect();
-        bearer_token(&headers(&fields)).map(|token| token.map(str::to_owned))
+        let headers = headers(&fields);
+        let sent = authorization(&headers)?;
+        Ok(sent.and_then(|sent| Some((sent.token.to_owned(), sent.scheme?))))
     }
 
     #[test]
-    fn one_bearer_token_or_none() {
+    fn one_token_or_none() {
+        let token = |scheme| Ok(Some(("abc".to_owned(), scheme)));
         assert_eq!(found(&[]), Ok(None));
-        assert_eq!(found(&["Bearer abc"]), Ok(Some("abc".to_owned())));
-        assert_eq!(found(&["bEARER abc"]), Ok(Some("abc".to_owned())));
+        assert_eq!(found(&["Bearer abc"]), token(Scheme::Bearer));
+        assert_eq!(found(&["bEARER abc"]), token(Scheme::Bearer));
+        assert_eq!(found(&["DPoP abc"]), token(Scheme::Dpop));
+        assert_eq!(found(&["dpop abc"]), token(Scheme::Dpop));
+        let both = ["DPoP abc", "Bearer abc"];
+        assert_eq!(found(&both), Err(TokenFault::Repeated));
         assert_eq!(found(&["Basic abc"]), Err(TokenFault::NotBearer));
         assert_eq!(found(&["Bearer"]), Err(TokenFault::NotBearer));
         assert_eq!(found(&["Bearer a", "Bearer a"]), Err(TokenFault::Repeated));

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::digest::{SHA256, digest};
-use policy::CanonicalHost;
+use policy::{CanonicalHost, Principal};
 use rustls::{
     DigitallySignedStruct, DistinguishedName, SignatureScheme,
     client::danger::HandshakeSignatureValid,
@@ -17,6 +17,7 @@ use rustls::{
 };
 
 use crate::{
+    certificate_identity::{CertificateFault, CertificateIdentity},
     stamp::FileStamp,
     tls::{TlsError, crypto_provider, roots_of},
 };
@@ -59,6 +60,8 @@ pub struct ClientCertificateError {
 #[derive(Debug)]
 pub struct ClientCertificates {
     files: ClientCertificateFiles,
+    /// Whom they make, where that is said.
+    identity: Option<CertificateIdentity>,
     verifier: ArcSwap<Arc<dyn ClientCertVerifier>>,
 }
 
@@ -71,8 +74,42 @@ impl ClientCertificates {
         let verifier = read(&files)?;
         Ok(Self {
             verifier: ArcSwap::from_pointee(verifier),
+            identity: None,
             files,
         })
+    }
+
+    /// With certificates that make somebody.
+    #[must_use]
+    pub fn identifying(mut self, identity: Option<CertificateIdentity>) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// Whom what a client showed makes, and that these rules [take](Self::takes); nobody where it showed none, or
+    /// certificates make nobody. Read once as long as these rules are in force.
+    ///
+    /// # Errors
+    /// When it can't be read as somebody.
+    pub(crate) fn principal(
+        self: &Arc<Self>,
+        shown: &Shown,
+    ) -> Result<Option<Arc<Principal>>, CertificateFault> {
+        let (Some(identity), Some(own)) = (&self.identity, shown.chain.first()) else {
+            return Ok(None);
+        };
+        if let Some(read) = &*shown.read.load()
+            && Arc::ptr_eq(&read.by, self)
+        {
+            return Ok(Some(Arc::clone(&read.principal)));
+        }
+        let principal = Arc::new(identity.principal(own)?);
+        let by = Arc::clone(self);
+        shown.read.store(Some(Arc::new(Read {
+            by,
+            principal: Arc::clone(&principal),
+        })));
+        Ok(Some(principal))
     }
 
     /// Reads the files again when they change, and tells what came of it; while one can't be read, what
@@ -234,17 +271,36 @@ pub struct ClientCertificateRules {
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
     /// Its certificate, then its chain; empty where it showed none.
-    pub(crate) chain: Vec<CertificateDer<'static>>,
+    chain: Vec<CertificateDer<'static>>,
+    /// SHA-256 of its certificate.
+    thumbprint: Option<[u8; 32]>,
     /// By what it was last found to be good.
     judged_by: ArcSwapOption<Arc<dyn ClientCertVerifier>>,
+    /// Whom it was last read as.
+    read: ArcSwapOption<Read>,
+}
+
+/// Whom a certificate makes by some rules.
+#[derive(Debug)]
+struct Read {
+    by: Arc<ClientCertificates>,
+    principal: Arc<Principal>,
 }
 
 impl Shown {
     pub(crate) fn new(chain: Option<&[CertificateDer<'static>]>) -> Self {
+        let chain = chain.unwrap_or_default();
         Self {
-            chain: chain.unwrap_or_default().to_vec(),
+            thumbprint: chain.first().map(thumbprint),
+            chain: chain.to_vec(),
             judged_by: ArcSwapOption::empty(),
+            read: ArcSwapOption::empty(),
         }
+    }
+
+    /// SHA-256 of its certificate; `None` where it showed none.
+    pub(crate) fn thumbprint(&self) -> Option<[u8; 32]> {
+        self.thumbprint
     }
 }
 
@@ -299,10 +355,17 @@ impl RuleIndex {
     }
 }
 
+/// A certificate's SHA-256.
+fn thumbprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    let mut thumbprint = [0; 32];
+    thumbprint.copy_from_slice(digest(&SHA256, certificate).as_ref());
+    thumbprint
+}
+
 /// A certificate's SHA-256, in hexadecimal.
 pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    let hash = digest(&SHA256, certificate);
-    hash.as_ref().iter().fold(String::new(), |mut text, byte| {
+    let hash = thumbprint(certificate);
+    hash.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })

@@ -15,7 +15,9 @@ use tokio::sync::Notify;
 
 use crate::{
     certificates::covers,
-    client_certificates::{ClientCertificateRules, ClientRuleFault, RuleIndex, Shown},
+    client_certificates::{
+        ClientCertificateRules, ClientCertificates, ClientRuleFault, RuleIndex, Shown,
+    },
     drain::Drain,
     listener::{Shared, Speaks},
     websocket::Tunnel,
@@ -79,8 +81,12 @@ impl Connection {
     }
 
     /// Whether it may carry requests for a host by what is asked of clients now: the host has the rule of the
-    /// name that was asked for in TLS, and that takes what the client showed.
-    pub(crate) fn meets_rules(&self, host: &CanonicalHost) -> Result<(), ClientRuleFault> {
+    /// name that was asked for in TLS, and that takes what the client showed. Returns the rule, where the client
+    /// showed a certificate.
+    pub(crate) fn meets_rules(
+        &self,
+        host: &CanonicalHost,
+    ) -> Result<Option<Arc<ClientCertificates>>, ClientRuleFault> {
         let in_force = self.in_force.load();
         let Speaks::Http(tls) = &in_force.speaks else {
             // There are no requests any more.
@@ -96,8 +102,11 @@ impl Connection {
         if rules.of(Some(host.as_str())) != own {
             return Err(ClientRuleFault::Other);
         }
-        if rules.get(own).is_none_or(|rule| rule.takes(&self.shown)) {
-            return Ok(());
+        let rule = rules.get(own);
+        if rule.is_none_or(|rule| rule.takes(&self.shown)) {
+            // Where nothing is asked any more, what was shown under other rules proves nothing.
+            let shows = self.shown.thumbprint().is_some();
+            return Ok(rule.filter(|_| shows).map(Arc::clone));
         }
         // The client comes back over another one, which is asked anew.
         self.outdated.notify_one();

@@ -19,6 +19,7 @@ use crate::{
     body::ClientBody,
     client::{Client, FORWARDED_FOR},
     flow::Flow,
+    holder::PROOF,
     trace::Trace,
     upstream::{Hold, Sending, Upstream, UpstreamBody, UpstreamFault, Upstreams},
     websocket::Asked,
@@ -36,6 +37,7 @@ pub(crate) fn id_field(id: DecisionId) -> HeaderValue {
 const SUBJECT: HeaderName = HeaderName::from_static("x-portcullis-subject");
 const ISSUER: HeaderName = HeaderName::from_static("x-portcullis-issuer");
 const SCOPES: HeaderName = HeaderName::from_static("x-portcullis-scopes");
+const PROVEN_BY: HeaderName = HeaderName::from_static("x-portcullis-proven-by");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
@@ -224,6 +226,7 @@ fn cleanse(headers: &mut HeaderMap, token_was_for_us: bool) {
     join_cookies(headers);
     if token_was_for_us {
         headers.remove(header::AUTHORIZATION);
+        headers.remove(PROOF);
     }
     let forged: Vec<HeaderName> = headers
         .keys()
@@ -292,7 +295,7 @@ fn introduce(
     client: &Client,
     peer: IpAddr,
 ) {
-    headers.reserve(10);
+    headers.reserve(11);
     headers.insert(REQUEST_ID, id_field(id));
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
     let mut set = |name: HeaderName, value: String| {
@@ -323,6 +326,8 @@ fn introduce(
         set(ISSUER, principal.issuer.clone());
         let scopes: Vec<&str> = principal.scopes.iter().map(String::as_str).collect();
         set(SCOPES, scopes.join(" "));
+        let proven_by = HeaderValue::from_static(principal.proven_by.as_str());
+        headers.insert(PROVEN_BY, proven_by);
     }
 }
 
@@ -360,7 +365,8 @@ mod tests {
                 ("x-portcullis-subject", "root"),
                 ("x_portcullis_subject", "root"),
                 ("x-request-id", "mine"),
-                ("authorization", "Bearer x"),
+                ("authorization", "DPoP x"),
+                ("dpop", "x"),
                 ("accept", "*/*"),
             ],
             true,
@@ -396,8 +402,8 @@ mod tests {
     #[test]
     fn a_public_route_leaves_authorization_to_the_upstream() {
         assert_eq!(
-            cleansed(&[("authorization", "Basic x")], false),
-            ["authorization"]
+            cleansed(&[("authorization", "DPoP x"), ("dpop", "x")], false),
+            ["authorization", "dpop"]
         );
     }
 

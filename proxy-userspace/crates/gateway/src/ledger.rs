@@ -16,12 +16,12 @@ use http::{Method, StatusCode, Version, request::Parts};
 use policy::{CanonicalRequest, Permit, Route};
 
 use crate::{
+    authenticate::Caller,
     connection::Connection,
     flow::{BodyFault, Flow},
     metrics::{Metrics, RouteCounts},
     pipeline::Gateway,
     refusal::Refusal,
-    token::Verified,
     trace::Trace,
 };
 
@@ -146,12 +146,16 @@ impl Ledger {
         self.record.route = Some(route.name.clone());
     }
 
-    pub(crate) fn authenticated(&mut self, verified: Option<&Verified>) {
-        self.record.principal = verified.map(|verified| PrincipalRecord {
-            issuer: verified.principal.issuer.clone(),
-            subject: verified.principal.subject.clone(),
-            token_id: verified.claims.token_id.clone(),
-            key_id: verified.key_id.clone(),
+    pub(crate) fn authenticated(&mut self, caller: Option<&Caller>) {
+        self.record.principal = caller.map(|caller| {
+            let (principal, token) = (caller.principal(), caller.token());
+            PrincipalRecord {
+                issuer: principal.issuer.clone(),
+                subject: principal.subject.clone(),
+                proven_by: principal.proven_by.as_str(),
+                token_id: token.and_then(|token| token.claims.token_id.clone()),
+                key_id: token.and_then(|token| token.key_id.clone()),
+            }
         });
     }
 

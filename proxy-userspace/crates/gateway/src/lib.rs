@@ -17,7 +17,8 @@
 //! frames        HTTP/2 watched while it is read
 //! pipeline      the story of one request, stage by stage
 //!   client        who asks, where others stand between
-//!   authenticate  who is calling: the bearer token, against token
+//!   authenticate  who is calling: the token, against token, or the certificate
+//!   holder        is a token that is bound in the right hands? replay, of what is used once
 //!   forward       the permitted request to the upstream, and its answer back
 //!   websocket     bytes in both directions, once that was permitted
 //!   refusal       every way to say no, and its status
@@ -37,6 +38,7 @@
 //! address       which addresses may be asked for one
 //! certificates  by name, read again when they change
 //! client_certificates  what is asked of clients
+//! certificate_identity  who one says that its owner is; distinguished_name, of its subject
 //! acme          certificates that an authority issues by itself, and renews
 //! validity      how long a certificate is good
 //! staple        an issuer's word for a certificate, proven
@@ -53,10 +55,12 @@ mod answer;
 mod authenticate;
 mod body;
 mod carry;
+mod certificate_identity;
 mod certificates;
 mod client;
 mod client_certificates;
 mod connection;
+mod distinguished_name;
 mod door;
 mod drain;
 mod fetch;
@@ -64,6 +68,7 @@ mod flow;
 mod forward;
 mod frames;
 mod greet;
+mod holder;
 #[cfg(feature = "http3")]
 mod http3;
 mod keepalive;
@@ -77,6 +82,7 @@ mod paced;
 mod pipeline;
 mod proxied;
 mod refusal;
+mod replay;
 mod runtimes;
 mod sockets;
 mod sole;
@@ -101,6 +107,7 @@ pub use acme::{
 };
 pub use address::{AddressRule, NotPublic};
 pub use authenticate::Issuers;
+pub use certificate_identity::{CertificateIdentity, CertificateSubject};
 pub use certificates::{CertificateContents, CertificateFiles, CertificateNews, Certificates};
 pub use client_certificates::{
     ClientCertificateError, ClientCertificateFiles, ClientCertificateMode, ClientCertificateRules,
@@ -108,6 +115,7 @@ pub use client_certificates::{
 };
 pub use drain::{Drain, Stage};
 pub use fetch::{FetchBounds, FetchError, Fetched, Fetcher, Validators};
+pub use holder::Proofs;
 #[cfg(feature = "http3")]
 pub use http3::Http3;
 pub use listener::{Listener, ListenerLimits, ListenerSpec, Speaks};
@@ -124,8 +132,8 @@ pub use staple::StapleFault;
 pub use tls::{Alpn, ServerTls, TlsError, crypto_provider, server_tls, trust_anchors};
 pub use token::{
     Algorithm, ClaimMap, ClaimPath, ClaimValue, Discovery, Examined, Issuer, IssuerRules, KeyError,
-    KeyNews, KeyReport, KeySet, KeySource, KeyStore, KeyTimes, Passed, RequiredClaim, TokenFault,
-    TokenLocation, examine,
+    KeyNews, KeyReport, KeySet, KeySource, KeyStore, KeyTimes, Passed, ProofFault, ProofRules,
+    RequiredClaim, TokenFault, TokenLocation, examine, examine_proof,
 };
 pub use upstream::{
     Balance, ClientIdentity, Ejection, EndpointRule, EndpointState, HealthCheck, HealthRequest,

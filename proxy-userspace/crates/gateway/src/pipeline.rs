@@ -13,12 +13,13 @@ use policy::{CanonicalRequest, RequestFault, RouteTable, TcpRouteTable};
 
 use crate::{
     answer::{AnswerBody, Rest, grpc_status},
-    authenticate::{Issuers, authenticate},
+    authenticate::{Caller, Issuers, authenticate},
     body::ClientBody,
     client::Client,
     connection::Connection,
     flow::BodyFault,
     forward::{Answer, Forwarded, REQUEST_ID, forward, id_field, outgoing},
+    holder::{NONCE, PROOF, Sender},
     ledger::{DecisionIds, Ledger},
     metrics::{ByRoute, Metrics},
     refusal::{self, Refusal},
@@ -122,6 +123,7 @@ pub(crate) async fn handle(
     let form = form_of(&parts.method, parts.version, &parts.headers);
     // Whatever the answer says: nothing more is read.
     let mut is_last = connection.refused_head(&parts).is_some();
+    let with_proof = parts.headers.contains_key(PROOF);
     let trace = gateway.traces.of(id, &parts.headers);
     let mut ledger = Ledger::begin(gateway, id, connection, trace, &parts);
     // Reading on would ask a client for what it hasn't sent yet; a refused gRPC call is one head.
@@ -132,8 +134,12 @@ pub(crate) async fn handle(
         parts,
         extended,
     };
-    let mut body = Some(body);
-    let served = serve(gateway, connection, &mut ledger, arrived, &mut body).await;
+    let mut left = Left {
+        body: Some(body),
+        nonce: None,
+    };
+    let served = serve(gateway, connection, &mut ledger, arrived, &mut left).await;
+    let Left { body, mut nonce } = left;
     // An upstream can't answer a request whose body is broken off.
     let served = served.map_err(|refusal| {
         let of_upstream = matches!(refusal, Refusal::Upstream(_));
@@ -174,10 +180,17 @@ pub(crate) async fn handle(
                 ledger.grpc_status(refusal.grpc_status());
             }
             is_last |= connection.wire.is_some() && refusal.is_of_connection();
+            let proofs = gateway.issuers.proofs();
             let realm = refusal::Realm {
                 host: ledger.host(),
                 route: ledger.route().and_then(|name| gateway.routes.named(name)),
+                proofs: Some(proofs.rules()),
+                with_proof,
             };
+            let rules = proofs.rules();
+            if refusal.asks_for_nonce() || (rules.nonces && realm.asks_for_proof(&refusal)) {
+                nonce = proofs.nonce();
+            }
             let response = refusal.response(&id, form, &realm);
             ledger.status(response.status());
             let rest = body.filter(|_| read_on).and_then(Rest::of);
@@ -187,6 +200,9 @@ pub(crate) async fn handle(
     if is_last {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
+    }
+    if let Some(nonce) = nonce {
+        response.headers_mut().insert(NONCE, nonce);
     }
     named(response, id)
 }
@@ -269,15 +285,23 @@ struct Arrived {
     extended: Option<Extended>,
 }
 
-/// The answer, and whether it is to a question for a WebSocket. The body is taken by what is sent
-/// upstream, and stays where nothing is.
+/// What is left of a request, and goes with its answer.
+struct Left {
+    /// Taken by what is sent upstream; it stays where nothing is.
+    body: Option<ClientBody>,
+    /// What the client's next proof should quote.
+    nonce: Option<HeaderValue>,
+}
+
+/// The answer, and whether it is to a question for a WebSocket.
 async fn serve(
     gateway: &Gateway,
     connection: &Connection,
     ledger: &mut Ledger,
     arrived: Arrived,
-    body: &mut Option<ClientBody>,
+    left: &mut Left,
 ) -> Result<(Answer, bool), Refusal> {
+    let Left { body, nonce } = left;
     let Arrived {
         id,
         trace,
@@ -308,16 +332,25 @@ async fn serve(
     if !connection.is_for(request.host()) {
         return Err(Refusal::Misdirected);
     }
-    connection.meets_rules(request.host())?;
+    let shown = connection.meets_rules(request.host())?;
 
     let found = gateway.routes.find(&request)?;
     ledger.routed(found.route(), gateway.counts.of(found.route()));
 
-    let verified = authenticate(found.route(), &parts.headers, &gateway.issuers).await?;
-    let principal = verified.as_ref().map(|it| it.principal.as_ref());
-    ledger.authenticated(verified.as_deref());
+    let sender = Sender {
+        headers: &parts.headers,
+        request: &request,
+        certificate: shown.as_ref().and_then(|_| connection.shown.thumbprint()),
+    };
+    let by_certificate = || match &shown {
+        Some(rule) => rule.principal(&connection.shown),
+        None => Ok(None),
+    };
+    let caller = authenticate(found.route(), &sender, by_certificate, &gateway.issuers).await?;
+    ledger.authenticated(caller.as_ref());
+    *nonce = caller.as_ref().and_then(Caller::nonce).cloned();
 
-    let permit = found.authorise(principal)?;
+    let permit = found.authorise(caller.as_ref().map(Caller::principal))?;
     let websocket = asked(&parts, extended, found.route())?;
     let most = found.route().max_body_bytes;
     if body

@@ -1,14 +1,21 @@
 //! Every way to say no. The client gets a status and the decision id; the reason stays here.
 
+use std::fmt::Write as _;
+
 use audit::DecisionId;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
-use policy::{Access, Denial, NoRoute, RequestFault, Route, WireFault};
+use policy::{Access, Denial, Holder, NoRoute, RequestFault, Route, WireFault};
 
 use crate::{
-    client_certificates::ClientRuleFault, flow::BodyFault, pipeline::SourceRefusal,
-    token::TokenFault, upstream::UpstreamFault, websocket::WebSocketFault,
+    certificate_identity::CertificateFault,
+    client_certificates::ClientRuleFault,
+    flow::BodyFault,
+    pipeline::SourceRefusal,
+    token::{ProofFault, ProofRules, TokenFault},
+    upstream::UpstreamFault,
+    websocket::WebSocketFault,
 };
 
 /// Why a request was not served.
@@ -30,6 +37,9 @@ pub(crate) enum Refusal {
     NoRoute(NoRoute),
     #[error(transparent)]
     Token(#[from] TokenFault),
+    /// The certificate that was shown is good, and nobody's.
+    #[error(transparent)]
+    Certificate(#[from] CertificateFault),
     #[error(transparent)]
     Denied(#[from] Denial),
     #[error(transparent)]
@@ -60,9 +70,44 @@ pub(crate) struct Realm<'r> {
     /// In canonical form, so nothing in it has to be escaped.
     pub(crate) host: Option<&'r str>,
     pub(crate) route: Option<&'r Route>,
+    /// What proofs must satisfy.
+    pub(crate) proofs: Option<&'r ProofRules>,
+    /// Whether the client sent a proof.
+    pub(crate) with_proof: bool,
+}
+
+/// As what something may be sent that proves who is calling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Challenge {
+    Bearer,
+    Dpop,
+    /// There is no registered scheme for what is shown in TLS, and a challenge has to be there (RFC 9110, 11.6.1).
+    Certificate,
+}
+
+impl Challenge {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bearer => "Bearer",
+            Self::Dpop => "DPoP",
+            Self::Certificate => "ClientCertificate",
+        }
+    }
 }
 
 impl<'r> Realm<'r> {
+    /// Whether a refusal asks for a proof.
+    pub(crate) fn asks_for_proof(&self, refusal: &Refusal) -> bool {
+        refusal.schemes(self).contains(&Challenge::Dpop)
+    }
+
+    fn holder(&self) -> Holder {
+        match self.route.map(|route| &route.access) {
+            Some(Access::Token { holder, .. }) => *holder,
+            _ => Holder::Optional,
+        }
+    }
+
     /// Those that the route asks for, and that can stand in a field (RFC 6749, 3.3).
     fn scopes(&self) -> impl Iterator<Item = &'r str> {
         let scopes = match self.route.map(|route| &route.access) {
@@ -97,7 +142,10 @@ impl Refusal {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Source(_) | Self::Denied(Denial::Issuer | Denial::Scope) => StatusCode::FORBIDDEN,
+            Self::Source(_)
+            | Self::Certificate(_)
+            | Self::Denied(Denial::Issuer | Denial::Scope) => StatusCode::FORBIDDEN,
+            Self::Token(TokenFault::Proof(ProofFault::Full)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Request(RequestFault::Method) | Self::NoRoute(NoRoute::Method) => {
                 StatusCode::METHOD_NOT_ALLOWED
             }
@@ -108,7 +156,10 @@ impl Refusal {
             Self::Misdirected | Self::ClientRule(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute(NoRoute::Unknown) => StatusCode::NOT_FOUND,
             Self::NoRoute(NoRoute::Path(_)) => StatusCode::BAD_REQUEST,
-            Self::Token(_) | Self::Denied(Denial::NoPrincipal) => StatusCode::UNAUTHORIZED,
+            Self::Token(_)
+            | Self::Denied(Denial::NoPrincipal | Denial::NoCertificate | Denial::Unbound) => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::Body(BodyFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyFault::Broken) => StatusCode::BAD_REQUEST,
             Self::Upstream(UpstreamFault::Timeout) => StatusCode::GATEWAY_TIMEOUT,
@@ -127,21 +178,67 @@ impl Refusal {
         matches!(self, Self::ClientRule(ClientRuleFault::Outdated))
     }
 
-    /// RFC 6750, 3: what a client without a good token is told, and no more than that.
-    fn challenge(&self, realm: &Realm<'_>) -> Option<HeaderValue> {
-        let host = realm.host.unwrap_or("-");
-        let bearer = format!("Bearer realm=\"{host}\"");
-        let text = match self {
-            Self::Denied(Denial::NoPrincipal) => bearer,
-            Self::Token(_) => format!("{bearer}, error=\"invalid_token\""),
-            Self::Denied(Denial::Scope) => {
-                let scopes: Vec<&str> = realm.scopes().collect();
-                let scopes = scopes.join(" ");
-                format!("{bearer}, error=\"insufficient_scope\", scope=\"{scopes}\"")
+    /// Whether the client is to be given a nonce for its next proof (RFC 9449, 9).
+    pub(crate) fn asks_for_nonce(&self) -> bool {
+        matches!(self, Self::Token(TokenFault::Proof(fault)) if fault.asks_for_nonce())
+    }
+
+    /// As what a client without a good credential may send the next.
+    fn schemes(&self, realm: &Realm<'_>) -> &'static [Challenge] {
+        use Challenge::{Bearer, Certificate, Dpop};
+        match self {
+            Self::Denied(Denial::NoCertificate) => &[Certificate],
+            Self::Denied(Denial::NoPrincipal | Denial::Unbound) => match realm.holder() {
+                Holder::Key => &[Dpop],
+                Holder::Any => &[Dpop, Bearer],
+                Holder::Optional | Holder::Certificate => &[Bearer],
+            },
+            Self::Token(TokenFault::Proof(ProofFault::Full)) => &[],
+            Self::Token(TokenFault::Proof(_) | TokenFault::NotBound) => &[Dpop],
+            Self::Token(_) | Self::Denied(Denial::Scope) if realm.with_proof => &[Dpop],
+            Self::Token(_) | Self::Denied(Denial::Scope) => &[Bearer],
+            _ => &[],
+        }
+    }
+
+    /// The code for what was wrong (RFC 6750, 3.1; RFC 9449, 7.1); none where nothing was sent.
+    fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Denied(Denial::Scope) => Some("insufficient_scope"),
+            Self::Denied(Denial::Unbound) => Some("invalid_token"),
+            Self::Token(TokenFault::Proof(fault)) if fault.asks_for_nonce() => {
+                Some("use_dpop_nonce")
             }
-            _ => return None,
+            // Of a token that is good for somebody else's key.
+            Self::Token(TokenFault::Proof(ProofFault::AsBearer | ProofFault::KeyWrong)) => {
+                Some("invalid_token")
+            }
+            Self::Token(TokenFault::Proof(_)) => Some("invalid_dpop_proof"),
+            Self::Token(_) => Some("invalid_token"),
+            _ => None,
+        }
+    }
+
+    /// RFC 6750, 3; RFC 9449, 7.1: what a client without a good credential is told, and no more than that.
+    fn challenges(&self, realm: &Realm<'_>) -> Vec<HeaderValue> {
+        let host = realm.host.unwrap_or("-");
+        let scopes: Vec<&str> = realm.scopes().collect();
+        let told = |scheme: &Challenge| {
+            let mut text = format!("{} realm=\"{host}\"", scheme.name());
+            if let Some(code) = self.code() {
+                let _ = write!(text, ", error=\"{code}\"");
+            }
+            if matches!(self, Self::Denied(Denial::Scope)) {
+                let _ = write!(text, ", scope=\"{}\"", scopes.join(" "));
+            }
+            if *scheme == Challenge::Dpop {
+                let algorithms = realm.proofs.map(ProofRules::algorithm_names);
+                let algorithms = algorithms.unwrap_or_default().join(" ");
+                let _ = write!(text, ", algs=\"{algorithms}\"");
+            }
+            HeaderValue::try_from(text).ok()
         };
-        HeaderValue::try_from(text).ok()
+        self.schemes(realm).iter().filter_map(told).collect()
     }
 
     /// Whether the connection can't be trusted to be in step any more.
@@ -214,8 +311,8 @@ impl Refusal {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         );
-        if let Some(challenge) = self.challenge(realm) {
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        for challenge in self.challenges(realm) {
+            headers.append(header::WWW_AUTHENTICATE, challenge);
         }
         if self.closes() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -248,6 +345,23 @@ mod tests {
             (TokenFault::Expired.into(), 401, "token_expired"),
             (Denial::Scope.into(), 403, "scope_missing"),
             (Denial::Issuer.into(), 403, "issuer_not_accepted"),
+            (Denial::NoCertificate.into(), 401, "certificate_missing"),
+            (Denial::Unbound.into(), 401, "token_unbound"),
+            (
+                TokenFault::from(ProofFault::Replayed).into(),
+                401,
+                "dpop_proof_replayed",
+            ),
+            (
+                TokenFault::from(ProofFault::Full).into(),
+                503,
+                "dpop_replay_set_full",
+            ),
+            (
+                CertificateFault::Several.into(),
+                403,
+                "certificate_subject_ambiguous",
+            ),
             (UpstreamFault::Timeout.into(), 504, "upstream_timeout"),
             (UpstreamFault::Unhealthy.into(), 503, "upstream_unhealthy"),
             (UpstreamFault::Overloaded.into(), 503, "upstream_overloaded"),

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    access::Access,
     request::CanonicalRequest,
-    route::{Access, Route, RouteMatch},
+    route::{Route, RouteMatch},
 };
 
 /// Somebody whose identity was proven.
@@ -20,6 +21,41 @@ pub struct Principal {
     pub groups: BTreeSet<String>,
     /// Whatever else the issuer's tokens are read for, by its configured name.
     pub attributes: BTreeMap<String, BTreeSet<String>>,
+    /// By what this was proven.
+    pub proven_by: ProvenBy,
+}
+
+/// By what it was proven who somebody is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProvenBy {
+    /// A token; and that its sender has what the token is bound to.
+    Token(Binding),
+    /// A certificate that was shown in TLS, with its key.
+    Certificate,
+}
+
+/// What a token is bound to (RFC 7800): it is worth nothing to whoever hasn't got that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// A key, which its holder signs every request with (RFC 9449).
+    pub key: bool,
+    /// A certificate, which its holder shows in TLS (RFC 8705, 3).
+    pub certificate: bool,
+}
+
+impl ProvenBy {
+    /// For the audit trail and the upstream: words with spaces between.
+    pub fn as_str(self) -> &'static str {
+        let Self::Token(Binding { key, certificate }) = self else {
+            return "certificate";
+        };
+        match (key, certificate) {
+            (false, false) => "token",
+            (true, false) => "token dpop",
+            (false, true) => "token certificate",
+            (true, true) => "token dpop certificate",
+        }
+    }
 }
 
 /// Why somebody may not.
@@ -28,9 +64,15 @@ pub enum Denial {
     /// The route asks for a token and there was none.
     #[error("token_missing")]
     NoPrincipal,
-    /// The token's issuer isn't accepted on this route.
+    /// The route asks for a certificate and none was shown.
+    #[error("certificate_missing")]
+    NoCertificate,
+    /// The issuer isn't accepted on this route.
     #[error("issuer_not_accepted")]
     Issuer,
+    /// The route asks for a token that is bound to its holder, and this one isn't.
+    #[error("token_unbound")]
+    Unbound,
     /// A scope that the route asks for is missing.
     #[error("scope_missing")]
     Scope,
@@ -70,10 +112,30 @@ impl<'a> RouteMatch<'a> {
     /// # Errors
     /// See [`Denial`].
     pub fn authorise(self, principal: Option<&'a Principal>) -> Result<Permit<'a>, Denial> {
-        if let Access::Token { issuers, scopes } = &self.route.access {
-            let principal = principal.ok_or(Denial::NoPrincipal)?;
-            if !issuers.contains(&principal.issuer) {
+        if let Access::Token {
+            issuers,
+            scopes,
+            holder,
+            credentials,
+        } = &self.route.access
+        {
+            let nobody = if credentials.takes_tokens() {
+                Denial::NoPrincipal
+            } else {
+                Denial::NoCertificate
+            };
+            let principal = principal.ok_or(nobody)?;
+            let is_taken = match principal.proven_by {
+                ProvenBy::Token(_) => credentials.takes_tokens(),
+                ProvenBy::Certificate => credentials.takes_certificates(),
+            };
+            if !is_taken || !issuers.contains(&principal.issuer) {
                 return Err(Denial::Issuer);
+            }
+            if let ProvenBy::Token(binding) = principal.proven_by
+                && !holder.is_met_by(binding)
+            {
+                return Err(Denial::Unbound);
             }
             if !scopes.is_subset(&principal.scopes) {
                 return Err(Denial::Scope);
@@ -92,7 +154,7 @@ mod tests {
     use http::{Method, Request};
 
     use super::*;
-    use crate::{HostPattern, PathPattern, RequestPath, RouteTable};
+    use crate::{Credentials, Holder, HostPattern, PathPattern, RequestPath, RouteTable};
 
     fn set(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
@@ -121,18 +183,33 @@ mod tests {
         })
     }
 
-    #[test]
-    fn asks_for_an_accepted_issuer_and_every_scope() {
-        let access = || Access::Token {
+    fn asking(scopes: &[&str], holder: Holder, credentials: Credentials) -> Access {
+        Access::Token {
             issuers: set(&["main"]),
-            scopes: set(&["read", "list"]),
-        };
-        let holder = |issuer: &str, scopes: &[&str]| Principal {
-            issuer: issuer.to_owned(),
-            subject: "alice".to_owned(),
             scopes: set(scopes),
+            holder,
+            credentials,
+        }
+    }
+
+    fn proven(proven_by: ProvenBy) -> Principal {
+        Principal {
+            issuer: "main".to_owned(),
+            subject: "alice".to_owned(),
+            scopes: set(&[]),
             groups: set(&[]),
             attributes: BTreeMap::new(),
+            proven_by,
+        }
+    }
+
+    #[test]
+    fn asks_for_an_accepted_issuer_and_every_scope() {
+        let access = || asking(&["read", "list"], Holder::Optional, Credentials::Token);
+        let holder = |issuer: &str, scopes: &[&str]| Principal {
+            issuer: issuer.to_owned(),
+            scopes: set(scopes),
+            ..proven(ProvenBy::Token(Binding::default()))
         };
         let allowed = holder("main", &["list", "read", "more"]);
         assert_eq!(decide(access(), Some(&allowed)), Ok(()));
@@ -141,6 +218,52 @@ mod tests {
         assert_eq!(decide(access(), Some(&stranger)), Err(Denial::Issuer));
         let reader = holder("main", &["read", "lis"]);
         assert_eq!(decide(access(), Some(&reader)), Err(Denial::Scope));
+    }
+
+    #[test]
+    fn a_token_is_bound_as_the_route_asks() {
+        let bound = |key, certificate| ProvenBy::Token(Binding { key, certificate });
+        let all = [
+            bound(false, false),
+            bound(true, false),
+            bound(false, true),
+            bound(true, true),
+        ];
+        for (holder, verdicts) in [
+            (Holder::Optional, [true, true, true, true]),
+            (Holder::Key, [false, true, false, true]),
+            (Holder::Certificate, [false, false, true, true]),
+            (Holder::Any, [false, true, true, true]),
+        ] {
+            for (proven_by, let_in) in all.into_iter().zip(verdicts) {
+                let access = asking(&[], holder, Credentials::Token);
+                let told = decide(access, Some(&proven(proven_by)));
+                let wanted = if let_in { Ok(()) } else { Err(Denial::Unbound) };
+                assert_eq!(told, wanted, "{holder:?} {proven_by:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_certificate_counts_where_it_is_asked_for() {
+        let certificate = proven(ProvenBy::Certificate);
+        let token = proven(ProvenBy::Token(Binding::default()));
+        for (credentials, of_token, of_certificate) in [
+            (Credentials::Token, Ok(()), Err(Denial::Issuer)),
+            (Credentials::Certificate, Err(Denial::Issuer), Ok(())),
+            (Credentials::TokenFirst, Ok(()), Ok(())),
+            (Credentials::CertificateFirst, Ok(()), Ok(())),
+        ] {
+            let access = || asking(&[], Holder::Optional, credentials);
+            assert_eq!(decide(access(), Some(&token)), of_token, "{credentials:?}");
+            assert_eq!(
+                decide(access(), Some(&certificate)),
+                of_certificate,
+                "{credentials:?}"
+            );
+        }
+        let only = asking(&[], Holder::Optional, Credentials::Certificate);
+        assert_eq!(decide(only, None), Err(Denial::NoCertificate));
     }
 
     #[test]

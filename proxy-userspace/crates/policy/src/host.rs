@@ -36,13 +36,25 @@ impl CanonicalHost {
     /// # Errors
     /// See [`HostFault`].
     pub fn parse(value: &str) -> Result<Self, HostFault> {
+        Self::parse_authority(value).map(|(host, _)| host)
+    }
+
+    /// As [`Self::parse`], with the port where there is one.
+    ///
+    /// # Errors
+    /// See [`HostFault`].
+    pub fn parse_authority(value: &str) -> Result<(Self, Option<u16>), HostFault> {
         let (host, port) = split_port(value)?;
-        if let Some(port) = port {
+        let read = |port: &str| {
             let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-            if !digits || port.parse::<u16>().is_err() {
-                return Err(HostFault::Port);
-            }
-        }
+            let number = port.parse().ok().filter(|_| digits);
+            number.ok_or(HostFault::Port)
+        };
+        let port = port.map(read).transpose()?;
+        Self::parse_name(host).map(|host| (host, port))
+    }
+
+    fn parse_name(host: &str) -> Result<Self, HostFault> {
         if let Some(literal) = host.strip_prefix('[') {
             let literal = literal.strip_suffix(']').ok_or(HostFault::Name)?;
             let address: Ipv6Addr = literal.parse().map_err(|_| HostFault::Name)?;

@@ -17,6 +17,7 @@ const LONGEST_QUERY: usize = 8 * 1024;
 pub struct CanonicalRequest {
     method: Method,
     host: CanonicalHost,
+    port: Option<u16>,
     path: RequestPath,
     query: Option<String>,
 }
@@ -100,9 +101,11 @@ impl CanonicalRequest {
         if !query.as_deref().is_none_or(fits) {
             return Err(RequestFault::Query);
         }
+        let (host, port) = authority_of(parts)?;
         Ok(Self {
             method: method.clone(),
-            host: host_of(parts)?,
+            host,
+            port,
             path: RequestPath::read(parts.uri.path())?,
             query,
         })
@@ -116,6 +119,11 @@ impl CanonicalRequest {
     /// The host.
     pub fn host(&self) -> &CanonicalHost {
         &self.host
+    }
+
+    /// The port that the client named beside the host; never part of routing.
+    pub fn port(&self) -> Option<u16> {
+        self.port
     }
 
     /// The path.
@@ -137,7 +145,7 @@ impl CanonicalRequest {
     }
 }
 
-fn host_of(parts: &Parts) -> Result<CanonicalHost, RequestFault> {
+fn authority_of(parts: &Parts) -> Result<(CanonicalHost, Option<u16>), RequestFault> {
     let mut fields = parts.headers.get_all(header::HOST).iter();
     let field = fields.next();
     if fields.next().is_some() {
@@ -149,7 +157,7 @@ fn host_of(parts: &Parts) -> Result<CanonicalHost, RequestFault> {
             if value.contains('@') {
                 return Err(RequestFault::UserInfo);
             }
-            Ok(CanonicalHost::parse(value)?)
+            Ok(CanonicalHost::parse_authority(value)?)
         })
         .transpose()?;
     let from_target = parts
@@ -159,13 +167,14 @@ fn host_of(parts: &Parts) -> Result<CanonicalHost, RequestFault> {
             if authority.as_str().contains('@') {
                 return Err(RequestFault::UserInfo);
             }
-            Ok(CanonicalHost::parse(authority.as_str())?)
+            Ok(CanonicalHost::parse_authority(authority.as_str())?)
         })
         .transpose()?;
     match (from_field, from_target) {
-        (Some(field), Some(target)) if field != target => Err(RequestFault::HostConflict),
+        (Some((field, _)), Some((target, _))) if field != target => Err(RequestFault::HostConflict),
         (None, Some(_)) if parts.version < Version::HTTP_2 => Err(RequestFault::HostMissing),
-        (Some(host), _) | (None, Some(host)) => Ok(host),
+        // The target counts (RFC 9112, 3.2.2; RFC 9113, 8.3.1).
+        (_, Some(authority)) | (Some(authority), None) => Ok(authority),
         (None, None) => Err(RequestFault::HostMissing),
     }
 }

@@ -1,30 +1,15 @@
 //! Which route a request is for. Without one it is denied.
 
-use std::collections::BTreeSet;
-
 use http::Method;
 
 use crate::{
+    access::Access,
     host::CanonicalHost,
     path::PathFault,
     pattern::{HostPattern, PathPattern},
     reading::Relaxations,
     request::CanonicalRequest,
 };
-
-/// Who may use a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Everybody, without a token. Has to be asked for by name in the configuration.
-    Public,
-    /// Holders of a token from one of these issuers with all of these scopes.
-    Token {
-        /// Names of the issuers.
-        issuers: BTreeSet<String>,
-        /// Scopes that the token must carry (RFC 6749, 3.3).
-        scopes: BTreeSet<String>,
-    },
-}
 
 /// A way from a request to an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,9 @@ use gateway::{
     Algorithm, ClaimMap, Issuer, IssuerRules, Issuers, KeySource, KeyStore, KeyTimes, TokenLocation,
 };
 use http::{HeaderMap, HeaderValue, Method, header};
-use policy::{Access, HostPattern, PathPattern, Relaxations, RequestPath, Route};
+use policy::{
+    Access, Credentials, Holder, HostPattern, PathPattern, Relaxations, RequestPath, Route,
+};
 use portcullis_tests::{
     pki::TokenIssuer,
     run::{RigError, Rigged},
@@ -65,6 +67,8 @@ impl Caller {
                 access: Access::Token {
                     issuers: BTreeSet::from(["main".to_owned()]),
                     scopes: BTreeSet::new(),
+                    holder: Holder::Optional,
+                    credentials: Credentials::Token,
                 },
                 upstream: "app".to_owned(),
                 relaxed: Relaxations::default(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use policy::Principal;
+use policy::{Binding, Principal, ProvenBy};
 
 use super::{
     fault::TokenFault,
@@ -115,6 +115,15 @@ pub(crate) struct Confirmation {
     pub(crate) certificate: Option<[u8; 32]>,
 }
 
+impl Confirmation {
+    fn binding(&self) -> Binding {
+        Binding {
+            key: self.key.is_some(),
+            certificate: self.certificate.is_some(),
+        }
+    }
+}
+
 /// The claims that Portcullis itself goes by, with their types proven.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claims {
@@ -159,11 +168,14 @@ impl fmt::Display for Claims {
         if let Some(id) = &self.token_id {
             write!(f, ", jti {id:?}")?;
         }
-        if self.confirmation.key.is_some() {
-            f.write_str(", bound to a key")?;
+        let bound = &self.confirmation;
+        if let Some(key) = bound.key {
+            let key = URL_SAFE_NO_PAD.encode(key);
+            write!(f, ", good only with a DPoP proof by key {key}")?;
         }
-        if self.confirmation.certificate.is_some() {
-            f.write_str(", bound to a certificate")?;
+        if let Some(certificate) = bound.certificate {
+            let certificate = URL_SAFE_NO_PAD.encode(certificate);
+            write!(f, ", good only with certificate {certificate}")?;
         }
         Ok(())
     }
@@ -172,12 +184,20 @@ impl fmt::Display for Claims {
 fn time(claims: &Members, name: &str, wrong: &'static str) -> Result<Option<u64>, TokenFault> {
     match claims.get(name) {
         None => Ok(None),
-        Some(Json::Whole(seconds)) if *seconds <= LATEST => Ok(Some(*seconds)),
-        Some(_) => Err(TokenFault::Claims(wrong)),
+        Some(value) => seconds(value).map(Some).ok_or(TokenFault::Claims(wrong)),
     }
 }
 
-/// Ways of binding that aren't known are ignored (RFC 7800, 3.1).
+/// A time in whole seconds since the epoch.
+pub(crate) fn seconds(value: &Json) -> Option<u64> {
+    match value {
+        Json::Whole(seconds) if *seconds <= LATEST => Some(*seconds),
+        _ => None,
+    }
+}
+
+/// RFC 7800, 3.1 lets ways of binding that aren't known be ignored. Whoever issued such a token means it to be
+/// good for nobody but its holder, and that can't be seen here.
 fn confirmation(claims: &Members) -> Result<Confirmation, TokenFault> {
     let wrong = TokenFault::Claims("its cnf holds no thumbprint of SHA-256");
     let members = match claims.get("cnf") {
@@ -185,6 +205,10 @@ fn confirmation(claims: &Members) -> Result<Confirmation, TokenFault> {
         Some(Json::Members(members)) => members,
         Some(_) => return Err(wrong),
     };
+    let is_known = |name: &String| ["jkt", "x5t#S256"].contains(&name.as_str());
+    if members.is_empty() || !members.keys().all(is_known) {
+        return Err(TokenFault::Binding);
+    }
     let thumbprint = |name: &str| match members.get(name) {
         None => Ok(None),
         Some(Json::Text(text)) => URL_SAFE_NO_PAD
@@ -244,6 +268,7 @@ impl ClaimMap {
         &self,
         issuer: &str,
         claims: &Members,
+        bound: &Confirmation,
     ) -> Result<Principal, TokenFault> {
         let subject = self.subject.find(claims).and_then(Json::text);
         let subject = subject
@@ -265,6 +290,7 @@ impl ClaimMap {
             scopes: self.scopes(claims)?,
             groups,
             attributes,
+            proven_by: ProvenBy::Token(bound.binding()),
         })
     }
 

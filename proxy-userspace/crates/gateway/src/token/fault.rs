@@ -1,5 +1,7 @@
 //! Why a token is refused.
 
+use super::proof::ProofFault;
+
 /// The name, for logs, metrics and audit records, is what this displays; what exactly was wrong with a
 /// header or claim is for `token inspect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +54,21 @@ pub enum TokenFault {
     /// Its time has not come.
     #[error("token_not_yet_valid")]
     NotYetValid,
+    /// It is bound to its holder in a way that isn't known here (RFC 7800).
+    #[error("token_binding_unknown")]
+    Binding,
+    /// It is bound to a certificate, and none was shown.
+    #[error("token_certificate_missing")]
+    CertificateMissing,
+    /// It is bound to another certificate than the one that was shown (RFC 8705, 3).
+    #[error("token_certificate_wrong")]
+    CertificateWrong,
+    /// It came as one that is bound to a key, and isn't (RFC 9449, 7.1).
+    #[error("token_not_bound_to_a_key")]
+    NotBound,
+    /// It is bound to a key, and its sender didn't prove to have that.
+    #[error(transparent)]
+    Proof(#[from] ProofFault),
 }
 
 impl TokenFault {
@@ -59,6 +76,7 @@ impl TokenFault {
     pub fn detail(&self) -> Option<&'static str> {
         match self {
             Self::Header(detail) | Self::Claims(detail) => Some(detail),
+            Self::Proof(fault) => fault.detail(),
             _ => None,
         }
     }

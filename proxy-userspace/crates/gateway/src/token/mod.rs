@@ -8,6 +8,8 @@
 //! keys       an issuer's keys as it publishes them
 //! key_source where: a file, a URL, or where its metadata says; key_store keeps them current
 //! verified   tokens that were proven already
+//! proof      the signature that the holder of a bound token makes for each request
+//! nonce      what such a signature has to quote, so that it was made just now
 //! examine    the same, told step by step
 //! fault      why not
 //! ```
@@ -24,6 +26,10 @@ mod jws;
 mod key_source;
 mod key_store;
 mod keys;
+mod nonce;
+mod proof;
+#[cfg(test)]
+pub(crate) mod proof_cases;
 mod signature;
 #[cfg(test)]
 mod smoke;
@@ -45,9 +51,12 @@ pub(crate) use jws::{Header, Jws};
 pub use key_source::{Discovery, KeySource};
 pub use key_store::{KeyNews, KeyReport, KeyStore, KeyTimes};
 pub use keys::{KeyError, KeySet};
+pub(crate) use nonce::{Nonces, Standing};
+pub(crate) use proof::{Asked, Proof};
+pub use proof::{ProofFault, ProofRules, examine_proof};
 pub use signature::Algorithm;
-pub(crate) use verified::{TokenHash, TokenHasher, Verified};
-use verified::{VerifiedTokens, unix_now};
+use verified::VerifiedTokens;
+pub(crate) use verified::{TokenHash, TokenHasher, Verified, unix_now};
 
 use claims::{judge_audience, judge_required};
 
@@ -182,7 +191,9 @@ impl Issuer {
         narrator.passed("required", || {
             format!("{} claims are as they must be", rules.required.len())
         });
-        let principal = rules.claims.principal(&rules.name, &token.claims)?;
+        let principal = rules
+            .claims
+            .principal(&rules.name, &token.claims, &claims.confirmation)?;
         narrator.passed("subject", || {
             let Principal {
                 subject,

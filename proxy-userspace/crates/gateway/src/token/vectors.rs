@@ -4,7 +4,9 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
-    Algorithm, ClaimMap, Claims, Header, Jws, KeySet, TokenFault, issuer,
+    Algorithm, ClaimMap, Claims, Header, Jws, KeySet, TokenFault,
+    claims::Confirmation,
+    issuer,
     json::{Members, parse_object},
     jwk::Jwk,
 };
@@ -108,7 +110,7 @@ fn the_example_of_a_token_is_read() {
     assert_eq!(claims.expires, 1_300_819_380);
     // It has no subject: nobody is let in with it.
     assert_eq!(
-        ClaimMap::default().principal("main", &token.claims),
+        ClaimMap::default().principal("main", &token.claims, &Confirmation::default()),
         Err(TokenFault::Claims("its subject is no string"))
     );
 }

@@ -140,6 +140,7 @@ mod tests {
                 scopes: BTreeSet::new(),
                 groups: BTreeSet::new(),
                 attributes: BTreeMap::new(),
+                proven_by: policy::ProvenBy::Token(policy::Binding::default()),
             }),
             claims: Claims {
                 token_id: None,
