@@ -66,6 +66,12 @@ pub(crate) fn commands(missing: &[&Requirement], machine: Machine, tree: &Tree) 
             plan.push(install_from_pypi(tree, package, version, folder));
         }
     }
+    if missing
+        .iter()
+        .any(|requirement| requirement.install == Install::NodePackages)
+    {
+        plan.push(install_node_packages(tree));
+    }
     plan
 }
 
@@ -104,8 +110,9 @@ pub(crate) fn advice(missing: &[&Requirement], machine: Machine, plan: &[Invocat
     }
     for step in plan {
         let line = step.to_string();
-        let ours =
-            line.contains("cargo") && line.contains("bpf-linker") || line.starts_with("pip3 ");
+        let ours = line.contains("cargo") && line.contains("bpf-linker")
+            || line.starts_with("pip3 ")
+            || line.starts_with("npm ");
         let sudo = if ours { "" } else { "sudo " };
         lines.push(format!("    {sudo}{line}"));
     }
@@ -157,6 +164,19 @@ fn install_from_pypi(tree: &Tree, package: &str, version: &str, folder: &str) ->
         .args([format!("{package}=={version}")])
 }
 
+fn install_node_packages(tree: &Tree) -> Invocation {
+    // What the lock file has, and no script of a package.
+    Invocation::new("npm")
+        .args([
+            "ci",
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--prefix",
+        ])
+        .args([tree.node()])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +203,17 @@ mod tests {
 
     fn lines(plan: &[Invocation]) -> Vec<String> {
         plan.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn packages_of_npm_are_those_of_the_lock_file_and_take_no_root() {
+        let missing = named(&["npm's packages"]);
+        let plan = commands(&missing, ROOT_ON_DEBIAN, &tree());
+        let line = "npm ci --ignore-scripts --no-audit --no-fund --prefix /src/tests/node";
+        assert_eq!(lines(&plan), [line]);
+        let advice = advice(&missing, ROOT_ON_DEBIAN, &plan);
+        assert!(advice.contains(&format!("    {line}")), "{advice}");
+        assert!(!advice.contains("sudo npm"), "{advice}");
     }
 
     #[test]

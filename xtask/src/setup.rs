@@ -2,6 +2,8 @@
 
 use std::{io, io::Write as _, path::Path};
 
+use serde_json::Value;
+
 use crate::{
     ebpf::Compiler,
     failure::Failure,
@@ -160,6 +162,19 @@ fn find(tree: &Tree, requirement: &Requirement) -> Option<Found> {
             known
                 .exists()
                 .then(|| format!("{} ({AIOQUIC})", path.display()))
+        }
+        Find::NodePackages => {
+            // npm writes down what it has installed, in the form of its lock file.
+            let packages = |path: &str| {
+                let text = std::fs::read(tree.node().join(path)).ok()?;
+                let lock: Value = serde_json::from_slice(&text).ok()?;
+                let mut packages = lock["packages"].as_object()?.clone();
+                packages.remove("");
+                Some(packages)
+            };
+            let installed = packages("node_modules/.package-lock.json")?;
+            let wanted = packages("package-lock.json")?;
+            (installed == wanted).then(|| format!("those of the lock file ({})", installed.len()))
         }
     }
 }

@@ -44,6 +44,11 @@ impl Tree {
         self.root.join("fuzz")
     }
 
+    /// Programs of the suites that run npm's packages.
+    pub(crate) fn node(&self) -> PathBuf {
+        self.root.join("tests/node")
+    }
+
     /// Every workspace, the main one first.
     pub(crate) fn workspaces(&self) -> [PathBuf; 4] {
         [
