@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
-    SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 
 use crate::{
@@ -27,6 +29,8 @@ pub struct ClientCertificate {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
+    /// Its SHA-256, as tokens that are bound to it have it (`x5t#S256`; RFC 8705, 3.1).
+    pub thumbprint: String,
     serial: u64,
 }
 
@@ -66,17 +70,36 @@ impl ClientPki {
     /// # Errors
     /// When it can't be made or written.
     pub fn issue(&self, scratch: &Scratch, name: &str, serial: u64) -> Rigged<ClientCertificate> {
-        let make = || -> Result<(String, String), rcgen::Error> {
+        self.issue_named(scratch, name, serial, Vec::new())
+    }
+
+    /// As [`Self::issue`], with these alternative names.
+    ///
+    /// # Errors
+    /// When it can't be made or written.
+    pub fn issue_named(
+        &self,
+        scratch: &Scratch,
+        name: &str,
+        serial: u64,
+        names: Vec<SanType>,
+    ) -> Rigged<ClientCertificate> {
+        let make = || -> Result<(String, String, String), rcgen::Error> {
             let mut params = CertificateParams::default();
+            params.distinguished_name = DistinguishedName::new();
             params.distinguished_name.push(DnType::CommonName, name);
+            params.subject_alt_names = names;
             params.serial_number = Some(SerialNumber::from(serial));
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
             let key = KeyPair::generate()?;
             let certificate = params.signed_by(&key, &self.authority)?;
-            Ok((certificate.pem(), key.serialize_pem()))
+            let thumbprint = digest(&SHA256, certificate.der());
+            let thumbprint = URL_SAFE_NO_PAD.encode(thumbprint);
+            Ok((certificate.pem(), key.serialize_pem(), thumbprint))
         };
-        let (certificate, key) = make().map_err(told)?;
+        let (certificate, key, thumbprint) = make().map_err(told)?;
         Ok(ClientCertificate {
+            thumbprint,
             certificate: scratch.write(&format!("{name}.pem"), certificate)?,
             key: scratch.write(&format!("{name}.key"), key)?,
             serial,

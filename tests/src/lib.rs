@@ -8,6 +8,8 @@
 //! bpffs      a BPF filesystem of a run's own
 //! netns      two hosts on a wire
 //! pki        certificates and tokens
+//! holder_key a client that proves to have the key that its token is bound to
+//! node       programs of npm's packages
 //! responder  openssl as an authority that says which of its certificates are good
 //! nginx      a real upstream
 //! pebble     a real ACME authority
@@ -56,6 +58,7 @@ pub mod grpc;
 pub mod h2_peer;
 pub mod heirs;
 pub mod held;
+pub mod holder_key;
 pub mod http3;
 pub mod issuing;
 pub mod key_server;
@@ -64,6 +67,7 @@ pub mod loaded;
 pub mod map_memory;
 pub mod netns;
 pub mod nginx;
+pub mod node;
 pub mod paths;
 pub mod pebble;
 pub mod pinned;

@@ -251,6 +251,68 @@ fn minted_tokens_are_good_where_development_is_asked_for_and_nowhere_else() -> R
 }
 
 #[test]
+fn a_token_is_minted_for_its_holder_and_inspect_tells_so() -> Rigged<()> {
+    let ground = Ground::set()?;
+    let key = ground.scratch.join("dev.key").display().to_string();
+    let (ground, config) = written(ground)?;
+    mint(&config, &key, &["--generate"])?;
+    let dev = format!(
+        "[[issuer]]\nname = \"dev\"\nissuer = \"https://dev.example\"\naudiences = [\"api\"]\n\
+         algorithms = [\"ES256\"]\njwks_file = \"{key}.jwks.json\"\ndevelopment = true\n\n[[upstream]]"
+    );
+    let ground = ground
+        .alter("[[upstream]]", &dev)?
+        .alter("issuers = [\"main\"]", "issuers = [\"dev\"]")?
+        .add("scopes = [\"orders:read\"]", "holder = \"dpop\"")?;
+    let (_ground, config) = written(ground)?;
+    let thumbprint = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
+    let by_key = ", with a DPoP proof by its key; of the routes";
+    for (args, proven_by, line, verdict) in [
+        (
+            vec![],
+            "token",
+            "ACCEPTED by its issuer; of the routes",
+            "refused, token_unbound",
+        ),
+        (vec!["--jkt", thumbprint], "token dpop", by_key, "let in"),
+        (
+            vec!["--x5t", thumbprint],
+            "token certificate",
+            ", over TLS with its certificate; of the routes",
+            "refused, token_unbound",
+        ),
+        (
+            vec!["--jkt", thumbprint, "--x5t", thumbprint],
+            "token dpop certificate",
+            ", with a DPoP proof by its key and over TLS with its certificate; of the routes",
+            "let in",
+        ),
+    ] {
+        let minted = mint(&config, &key, &args)?;
+        assert!(minted.status.success(), "{}", text(&minted));
+        let token = String::from_utf8_lossy(&minted.stdout).trim().to_owned();
+        let told = text(&inspect(&config, &token, &[])?);
+        assert!(told.contains(line), "{told}");
+        assert!(told.contains(&format!("  orders: {verdict}")), "{told}");
+        assert_eq!(told.contains(thumbprint), !args.is_empty(), "{told}");
+        let said = inspect(&config, &token, &["--json"])?;
+        let said: Value = serde_json::from_slice(&said.stdout).unwrap_or_default();
+        assert_eq!(said["proven_by"], proven_by, "{said}");
+        let unbound = said["unbound_on_routes"].as_array().map_or(0, Vec::len);
+        assert_eq!(unbound == 0, verdict == "let in", "{said}");
+    }
+    for wrong in ["AA", "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I=", ""] {
+        let refused = mint(&config, &key, &["--jkt", wrong])?;
+        assert!(
+            text(&refused).contains("no SHA-256 in base64url"),
+            "{}",
+            text(&refused)
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn a_key_that_others_can_read_mints_nothing() -> Rigged<()> {
     let (ground, config) = written(Ground::set()?)?;
     let key = ground.scratch.join("dev.key").display().to_string();
