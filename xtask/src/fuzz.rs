@@ -8,9 +8,10 @@ use crate::{failure::Failure, requirements::Need, run::Invocation, setup, tree::
 
 /// Targets, each with a corpus of its name, and their longest input: beyond what the longest chain of extension
 /// headers in the corpus takes; beyond the longest token.
-const TARGETS: [(&str, u32); 5] = [
+const TARGETS: [(&str, u32); 6] = [
     ("headers", 5_000),
     ("packet", 2_200),
+    ("proof", 9_000),
     ("proxied", 4_300),
     ("target", 9_000),
     ("token", 9_000),
