@@ -16,6 +16,15 @@ fn version_2() -> Vec<u8> {
     [&V2[..], &[0x21, 0x11, 0, 12], &addresses].concat()
 }
 
+/// The same with another byte at a place, and so many bytes of addresses.
+fn altered(at: usize, byte: u8, length: u8) -> Vec<u8> {
+    let mut header = version_2();
+    header[at] = byte;
+    header[15] = length;
+    header.truncate(16 + usize::from(length));
+    header
+}
+
 fn behind_balancers(ranges: &str) -> Rigged<Front> {
     Ground::set()?
         .add("[[listener]]", &format!("proxy_protocol = [{ranges}]"))?
@@ -109,6 +118,20 @@ fn whoever_is_no_balancer_or_says_it_wrongly_is_dropped() -> Rigged<()> {
             &[&V2[..], &[0x21, 0x11, 0xff, 0xff]].concat(),
             "proxy_protocol_malformed",
         ),
+        (
+            b"PROXY TCP4 198.51.100.7 192.0.2.1 4711 0443\r\n",
+            "proxy_protocol_malformed",
+        ),
+        (
+            b"PROXY UNKNOWNTCP4 198.51.100.7 192.0.2.1 4711 443\r\n",
+            "proxy_protocol_malformed",
+        ),
+        // A block too short for its family, another version, another command.
+        (&altered(12, 0x21, 4), "proxy_protocol_malformed"),
+        (&altered(12, 0x11, 12), "proxy_protocol_malformed"),
+        (&altered(12, 0x22, 12), "proxy_protocol_malformed"),
+        // A second header, which would be another's word: it is no TLS.
+        (&version_2().repeat(2), "tls_handshake_failed"),
     ] {
         let before = front.audit().len();
         assert_eq!(through(&front, bytes)?.status, 0, "{bytes:?}");
@@ -119,6 +142,12 @@ fn whoever_is_no_balancer_or_says_it_wrongly_is_dropped() -> Rigged<()> {
                 && line["reason"] == reason
         })?;
     }
+    let unasked = Front::open()?;
+    assert_eq!(through(&unasked, &version_2())?.status, 0);
+    let record = unasked.audited("one where none is asked for", |line| {
+        line["kind"] == "connection"
+    })?;
+    assert_eq!(record["reason"], "tls_handshake_failed", "{record}");
     // Begun, and not gone on with.
     let mut silent = std::net::TcpStream::connect(front.address)?;
     std::io::Write::write_all(&mut silent, &version_2()[..20])?;
