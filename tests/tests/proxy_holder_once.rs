@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis_tests::{
     front::Front,
     ground::Ground,
-    heirs::{replace, with_binary},
+    heirs::{replace, rewrite, with_binary},
     holder_key::{Holder, HolderKey, PATH, assert_refused},
     run::{RigError, Rigged, eventually},
 };
@@ -125,6 +125,38 @@ fn a_proof_is_good_once_across_an_upgrade() -> Rigged<()> {
         2
     );
     Ok(())
+}
+
+/// The process that was to take over may have seen proofs: those that were made before it was gone need a nonce.
+#[test]
+fn after_an_upgrade_that_fails_late_proofs_are_good_again() -> Rigged<()> {
+    let ground = Ground::set()?.alter("[admin]", "[dpop]\nleeway = \"1s\"\n\n[admin]")?;
+    let mut front = ground.start()?;
+    let holder = Holder::of(&front)?;
+    let url = front.url(PATH);
+    let claims = || HolderKey::claims("GET", &url, &holder.token);
+    let becomes_good = |front: &Front| {
+        eventually("a proof needs no nonce any more", SOON, || {
+            let answer = holder.send(front, &holder.key.sign(&claims()).ok()?).ok()?;
+            (answer.status == 200).then_some(())
+        })
+    };
+    becomes_good(&front)?;
+    let unused = holder.key.sign(&claims())?;
+    let at = front.ground.scratch.path().display().to_string();
+    // Found out only when the next one has the state already.
+    front.ground.scratch.write("no-socket", "")?;
+    rewrite(
+        &mut front,
+        &format!("{at}/admin.sock"),
+        &format!("{at}/no-socket"),
+    )?;
+    let said = front.daemon.ask_refused(&["upgrade"])?;
+    assert!(said.contains("exists and is no socket"), "{said}");
+    let answer = holder.send(&front, &unused)?;
+    assert_refused(&front, &answer, "dpop_proof_too_early", "use_dpop_nonce")?;
+    assert_eq!(holder.send(&front, &holder.proof(&front)?)?.status, 200);
+    becomes_good(&front)
 }
 
 #[test]
