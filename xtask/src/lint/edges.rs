@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["policy", "gateway", "datapath", "audit", "proxy-common"],
     ),
     ("proxy-ebpf", &["proxy-common"]),
-    ("portcullis-fuzz", &["proxy-common", "gateway"]),
+    ("portcullis-fuzz", &["proxy-common", "gateway", "policy"]),
     (
         "portcullis-tests",
         &["proxy-common", "datapath", "audit", "gateway", "policy"],
