@@ -13,6 +13,7 @@ use portcullis_tests::{
     ground::Ground,
     run::{Rigged, eventually},
     scripted::{Scripted, Seen},
+    tunnels::Service,
     wire::post,
 };
 
@@ -290,4 +291,29 @@ fn an_answer_has_a_hundred_fields_and_no_more() -> Rigged<()> {
     let decision = answer.field("x-request-id");
     assert_eq!(reason_of(&front, decision)?, "upstream_broken");
     Ok(())
+}
+
+#[test]
+fn a_connection_that_nobody_uses_is_closed_in_its_time() -> Rigged<()> {
+    let upstream = Service::start(|stream, hear| {
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte)? > 0 {
+            head.extend(byte);
+        }
+        let answered = Instant::now();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        if stream.read(&mut byte)? == 0 && answered.elapsed() >= Duration::from_secs(1) {
+            hear(b"closed in its time");
+        }
+        Ok(())
+    })?;
+    let front = Ground::set()?
+        .with_upstream(upstream.address())?
+        .add("name = \"app\"", "idle_timeout = \"1s\"")?
+        .start()?;
+    assert_eq!(front.curl("/public", &[])?.status, 200);
+    eventually("the connection is closed", SOON, || {
+        let heard = upstream.heard().concat();
+        (heard == b"closed in its time").then_some(())
+    })
 }

@@ -11,6 +11,7 @@ use std::{
 
 use ipnet::IpNet;
 use rustls::pki_types::ServerName;
+use tokio::time::{self, Instant};
 
 use super::{Upstream, endpoint::Endpoint};
 use crate::address::carries_ipv4;
@@ -30,6 +31,9 @@ const MOST_ENDPOINTS: usize = 256;
 
 /// Shortest pause after a look-up that failed.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shortest time between two looks at what nobody has used.
+const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
 
 /// A host and port of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,10 +122,13 @@ impl Upstream {
             .targets
             .iter()
             .any(|target| matches!(target, Target::Name(..)));
+        let unused_for = self.spec.bounds.idle_timeout;
+        let between_sweeps = (unused_for / 4).max(SHORTEST_SWEEP);
         let mut told = None;
+        let mut due = Instant::now();
         loop {
-            let mut pause = self.spec.bounds.resolve_interval;
-            if has_names {
+            if has_names && Instant::now() >= due {
+                let mut pause = self.spec.bounds.resolve_interval;
                 let news = self.resolve_again().await;
                 if matches!(
                     news,
@@ -136,14 +143,17 @@ impl Upstream {
                     tell(self.name(), news);
                 }
                 told = news.or(told.filter(|it| matches!(it, UpstreamNews::Resolved(_))));
+                due = Instant::now() + pause;
             }
             self.resolved.send_replace(true);
             for endpoint in self.endpoints.load().iter() {
                 for pool in &endpoint.pools {
-                    pool.sweep(self.spec.bounds.idle_timeout);
+                    pool.sweep(unused_for);
                 }
             }
-            tokio::time::sleep(pause).await;
+            let swept = Instant::now() + between_sweeps;
+            let next = if has_names { swept.min(due) } else { swept };
+            time::sleep_until(next).await;
         }
     }
 
