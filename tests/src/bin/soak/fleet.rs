@@ -78,14 +78,19 @@ impl Fleet {
     fn born(&mut self, address: SocketAddr) -> Rigged<(Child, usize)> {
         let life = self.lives.len();
         let log = self.folder.join(format!("backend-{life}"));
-        let child = Command::new(std::env::current_exe()?)
+        let mut child = Command::new(std::env::current_exe()?)
             .args(["backend", &address.to_string()])
             .arg(&log)
             .spawn()?;
         self.lives.push(Life { log, killed: false });
-        eventually("a backend listens", PATIENCE, || {
+        let listens = eventually("a backend listens", PATIENCE, || {
             std::net::TcpStream::connect(address).ok()
-        })?;
+        });
+        if let Err(error) = listens {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(error);
+        }
         Ok((child, life))
     }
 
@@ -129,6 +134,7 @@ impl Fleet {
             }
             Ok(self)
         });
+        let thread = Some(thread);
         Haunted { over, thread }
     }
 }
@@ -142,19 +148,28 @@ impl Drop for Fleet {
     }
 }
 
-/// Services that are being killed.
+/// Services that are being killed. Dropped by a run that has failed, it ends them all.
 pub(crate) struct Haunted {
     over: Arc<AtomicBool>,
-    thread: JoinHandle<Rigged<Fleet>>,
+    thread: Option<JoinHandle<Rigged<Fleet>>>,
 }
 
 impl Haunted {
     /// Lets them live from now on.
-    pub(crate) fn end(self) -> Rigged<Fleet> {
+    pub(crate) fn end(mut self) -> Rigged<Fleet> {
+        let ended = self.join().and_then(Result::ok);
+        ended.ok_or_else(|| RigError("whoever kills backends panicked".to_owned()))?
+    }
+
+    fn join(&mut self) -> Option<thread::Result<Rigged<Fleet>>> {
         self.over.store(true, Ordering::Relaxed);
-        self.thread
-            .join()
-            .map_err(|_| RigError("whoever kills backends panicked".to_owned()))?
+        self.thread.take().map(JoinHandle::join)
+    }
+}
+
+impl Drop for Haunted {
+    fn drop(&mut self) {
+        drop(self.join());
     }
 }
 
