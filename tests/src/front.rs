@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     daemon::Daemon,
     ground::Ground,
+    nginx::PROBE,
     run::{RigError, Rigged, eventually, output},
     scene::HOST,
     scratch::unique_name,
@@ -263,7 +264,7 @@ impl Front {
             Some(self.ground.nginx.seen()).filter(|log| log.contains(&last))
         })?;
         let lines = log.lines().filter_map(|line| line.split('"').nth(1));
-        let own = |line: &&str| line.starts_with("GET / ") || line.contains("/public?pc");
+        let own = |line: &&str| line.contains(PROBE) || line.contains("/public?pc");
         Ok(lines.filter(|line| !own(line)).map(str::to_owned).collect())
     }
 

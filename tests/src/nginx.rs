@@ -24,6 +24,9 @@ pub struct Nginx {
 /// What it answers: what it was told, one `name=value` a line.
 const ANSWER: &str = "uri=$request_uri\\nhost=$http_host\\nsubject=$http_x_portcullis_subject\\nscopes=$http_x_portcullis_scopes\\nissuer=$http_x_portcullis_issuer\\nproven_by=$http_x_portcullis_proven_by\\ndpop=$http_dpop\\nfor=$http_x_forwarded_for\\nproto=$http_x_forwarded_proto\\nforwarded_host=$http_x_forwarded_host\\nforwarded_uri=$http_x_forwarded_uri\\nforwarded=$http_forwarded\\nreal_ip=$http_x_real_ip\\nrequest_id=$http_x_request_id\\nauthorization=$http_authorization\\nconnection_field=$http_connection\\nkeep_alive=$http_keep_alive\\nte=$http_te\\nupgrade=$http_upgrade\\nproxy_authorization=$http_proxy_authorization\\nsecret=$http_x_secret\\nlength=$http_content_length\\ntraceparent=$http_traceparent\\ntracestate=$http_tracestate\\nconnection=$connection\\n";
 
+/// What is asked to see that it is there, and by nobody else.
+pub(crate) const PROBE: &str = "/pc-probe";
+
 impl Nginx {
     /// Starts nginx on `address`. It answers every request with what the proxy told it of the
     /// caller, one `name=value` a line, and serves `/files/` from the scratch folder's `files`.
@@ -45,7 +48,7 @@ impl Nginx {
     }}
     location /files/ {{ root {files}; dav_methods PUT; create_full_put_path on; }}"#
         );
-        let probe = format!("http://{address}/");
+        let probe = format!("http://{address}{PROBE}");
         Self::launch(scratch, "nginx", &server, &[&probe], namespace)
     }
 
