@@ -19,6 +19,7 @@
 //!   client        who asks, where others stand between
 //!   authenticate  who is calling: the token, against token, or the certificate
 //!   holder        is a token that is bound in the right hands? replay, of what is used once
+//!   sent          the token as it was sent
 //!   forward       the permitted request to the upstream, and its answer back
 //!   websocket     bytes in both directions, once that was permitted
 //!   refusal       every way to say no, and its status
@@ -84,6 +85,7 @@ mod proxied;
 mod refusal;
 mod replay;
 mod runtimes;
+mod sent;
 mod sockets;
 mod sole;
 mod sources;
