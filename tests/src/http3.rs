@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     daemon::sibling,
     front::Front,
+    ground::Ground,
     run::{RigError, Rigged, output},
     scene::HOST,
 };
@@ -121,6 +122,14 @@ fn library() -> PathBuf {
     std::env::var_os("PORTCULLIS_AIOQUIC").map_or_else(|| sibling("tools/aioquic"), PathBuf::from)
 }
 
+/// A ground whose listener has HTTP/3.
+///
+/// # Errors
+/// See [`Ground::set`].
+pub fn ground() -> Rigged<Ground> {
+    Ground::set()?.add("[[listener]]", "http3 = true")
+}
+
 /// A request of this method and path, with a token and further fields.
 pub fn request(method: &str, path: &str, token: Option<&str>, more: &[(&str, &str)]) -> Value {
     let mut fields = vec![
@@ -140,14 +149,13 @@ pub fn request(method: &str, path: &str, token: Option<&str>, more: &[(&str, &st
 }
 
 /// A connection that is to be made.
-pub struct Http3<'f> {
-    front: &'f Front,
+pub struct Http3 {
     told: Value,
 }
 
-impl<'f> Http3<'f> {
+impl Http3 {
     /// To the front's listener, with all of these requests at once.
-    pub fn new(front: &'f Front, requests: &[Value]) -> Self {
+    pub fn new(front: &Front, requests: &[Value]) -> Self {
         let told = json!({
             "address": front.address.ip().to_string(),
             "port": front.address.port(),
@@ -156,7 +164,7 @@ impl<'f> Http3<'f> {
             "requests": requests,
             "patience": 8,
         });
-        Self { front, told }
+        Self { told }
     }
 
     /// With something else said to the client.
@@ -200,11 +208,6 @@ impl<'f> Http3<'f> {
         }
         Ok(Begun(child))
     }
-
-    /// The front.
-    pub fn front(&self) -> &'f Front {
-        self.front
-    }
 }
 
 /// A client at work.
@@ -233,6 +236,11 @@ fn read(said: &[u8], complaint: &[u8]) -> Rigged<Value> {
         );
         RigError(format!("the client of HTTP/3: {error}: {said}{complaint}"))
     })
+}
+
+/// Each answer that is told of.
+pub fn answers(told: &Value) -> Vec<&Value> {
+    told["answers"].as_array().into_iter().flatten().collect()
 }
 
 /// The first field of this name in an answer.
