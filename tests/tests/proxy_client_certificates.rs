@@ -127,9 +127,8 @@ fn once_a_revocation_list_has_run_out_nobody_gets_in() -> Rigged<()> {
     assert_no_connection(&front, &answer)
 }
 
-/// Case 62 (CVE-2025-23419), by the name in TLS: who was not asked for one gets nothing of a host that asks.
-#[test]
-fn a_host_that_asks_for_one_is_not_to_be_had_by_way_of_another() -> Rigged<()> {
+/// A proxy that asks for certificates at `admin.example` alone, and one that is good there.
+fn asking_at_admin() -> Rigged<(Front, ClientCertificate)> {
     let (ground, clients) = ground()?;
     let names = ["api.example", "admin.example", "localhost", "127.0.0.1"];
     Pki::issue(&ground.scratch, &names)?;
@@ -140,7 +139,13 @@ fn a_host_that_asks_for_one_is_not_to_be_had_by_way_of_another() -> Rigged<()> {
         "[[route]]\nname = \"secret\"\nhost = \"admin.example\"\npath = \"/\"\nmethods = [\"GET\"]\n\
          upstream = \"app\"\naccess = \"public\"\n\n[admin]",
     )?;
-    let front = ground.start()?;
+    Ok((ground.start()?, alice))
+}
+
+/// Case 62 (CVE-2025-23419), by the name in TLS: who was not asked for one gets nothing of a host that asks.
+#[test]
+fn a_host_that_asks_for_one_is_not_to_be_had_by_way_of_another() -> Rigged<()> {
+    let (front, alice) = asking_at_admin()?;
     let port = front.address.port();
     let at = format!("admin.example:{port}:127.0.0.1");
     let admin = format!("https://admin.example:{port}/secret");
@@ -183,6 +188,39 @@ fn a_session_with_a_certificate_is_not_resumed() -> Rigged<()> {
         assert!(said.contains("New, TLS"), "{said}");
         assert!(!said.contains("Reused"), "{said}");
     }
+    Ok(())
+}
+
+/// Case 62, by a ticket of a host that asks for nothing.
+#[test]
+fn a_session_of_another_host_opens_none_that_asks() -> Rigged<()> {
+    let (front, alice) = asking_at_admin()?;
+    let [_, certificate, _, key] = alice.curl_args();
+    let kept = front.ground.scratch.join("session").display().to_string();
+    let alpn = ["-quiet", "-alpn", "http/1.1"];
+    let ask = |host: &str, args: &[&str]| {
+        let path = if host == "admin.example" {
+            "/secret"
+        } else {
+            "/public"
+        };
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let args = [&alpn[..], &["-servername", host], args].concat();
+        front.raw_with(&args, request.as_bytes())
+    };
+    let own = ["-tls1_3", "-cert", &certificate, "-key", &key];
+    assert_eq!(ask("admin.example", &own)?.status(), 200);
+    let kept_there = ["-tls1_3", "-sess_out", &kept];
+    assert_eq!(ask("api.example", &kept_there)?.status(), 200);
+    assert!(std::fs::exists(&kept)?, "no session is kept");
+
+    let carried = ["-tls1_3", "-sess_in", &kept];
+    assert_eq!(ask("api.example", &carried)?.status(), 200);
+    let answer = ask("admin.example", &carried)?;
+    assert_eq!(answer.text, "", "{answer:?}");
+    let record = front.audited("the handshake", |line| line["kind"] == "connection")?;
+    assert_eq!(record["reason"], "tls_handshake_failed", "{record}");
+    assert_eq!(front.ground.nginx.seen().matches("/secret").count(), 1);
     Ok(())
 }
 
