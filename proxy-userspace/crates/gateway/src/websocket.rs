@@ -39,8 +39,11 @@ pub(crate) struct Extended(());
 /// A request that asks for a WebSocket and may have one.
 #[derive(Clone, Debug)]
 pub(crate) enum Asked {
-    /// With a handshake that client and upstream do with each other.
-    Http1,
+    /// With a handshake that client and upstream do with each other, and that is watched.
+    Http1 {
+        /// What the upstream has to make of the client's key.
+        accept: String,
+    },
     /// Without one: the upstream's is done here.
     Http2 {
         key: HeaderValue,
@@ -100,7 +103,7 @@ pub(crate) fn asked(
     if !route.websocket || !upgrades.any(names_websocket) {
         return Ok(None);
     }
-    let key = only(fields, header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
+    let key = only(fields, header::SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
     let is_key = |key: &[u8]| {
         key.len() == KEY_LETTERS
             && key.ends_with(b"==")
@@ -113,11 +116,14 @@ pub(crate) fn asked(
         && only(fields, header::UPGRADE).is_some()
         && connection_names_upgrade(fields)
         && has_version()
-        && key.is_some_and(is_key)
+        && is_key(key)
         && !fields.contains_key(header::CONTENT_LENGTH)
         && !fields.contains_key(header::TRANSFER_ENCODING);
     is_one
-        .then_some(Some(Asked::Http1))
+        .then(|| {
+            let accept = accept_of(key);
+            Some(Asked::Http1 { accept })
+        })
         .ok_or(WebSocketFault::Handshake)
 }
 
@@ -126,14 +132,16 @@ fn ask_upstream() -> Option<Asked> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).ok()?;
     let key = STANDARD.encode(nonce);
-    let hashed = digest(
-        &SHA1_FOR_LEGACY_USE_ONLY,
-        &[key.as_bytes(), SUFFIX].concat(),
-    );
     Some(Asked::Http2 {
+        accept: accept_of(key.as_bytes()),
         key: HeaderValue::try_from(key).ok()?,
-        accept: STANDARD.encode(hashed),
     })
+}
+
+/// What a server that knows the protocol makes of a key (RFC 6455, 4.2.2).
+fn accept_of(key: &[u8]) -> String {
+    let hashed = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, SUFFIX].concat());
+    STANDARD.encode(hashed)
 }
 
 impl Asked {
@@ -148,10 +156,8 @@ impl Asked {
     /// Whether an upstream's 101 is about that.
     pub(crate) fn is_answered_by(&self, fields: &HeaderMap) -> bool {
         let accepted = only(fields, header::SEC_WEBSOCKET_ACCEPT);
-        let accepted = accepted.is_some_and(|accepted| match self {
-            Self::Http1 => true,
-            Self::Http2 { accept, .. } => accepted == accept,
-        });
+        let (Self::Http1 { accept } | Self::Http2 { accept, .. }) = self;
+        let accepted = accepted.is_some_and(|accepted| accepted == accept);
         accepted
             && only(fields, header::UPGRADE).is_some_and(names_websocket)
             && connection_names_upgrade(fields)
@@ -160,7 +166,7 @@ impl Asked {
     /// Tells the client that there is one, in its own version's words.
     pub(crate) fn tell_upgrade<B>(&self, response: &mut Response<B>) {
         match self {
-            Self::Http1 => say_upgrade(response.headers_mut()),
+            Self::Http1 { .. } => say_upgrade(response.headers_mut()),
             Self::Http2 { .. } => {
                 *response.status_mut() = StatusCode::OK;
                 response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
