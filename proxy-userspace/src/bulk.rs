@@ -3,6 +3,7 @@
 
 use std::{io, thread};
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::sync::oneshot;
 
 /// Steps on the scheduler's scale (sched(7)): a tenth of the weight of a thread that serves.
@@ -31,6 +32,26 @@ pub(crate) fn yield_to_requests() {
     // SAFETY: the kernel reads `size` bytes of an attribute that outlives the call.
     #[expect(unsafe_code, reason = "no crate wraps sched_setattr")]
     let _ = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0) };
+    keep_to_one_core();
+}
+
+/// Long work of a command and of the daemon shares the last core that this thread may use, so that those
+/// who serve requests find the others free: what wakes on a core beside other work waits for whatever
+/// the kernel is doing there for it.
+fn keep_to_one_core() {
+    let Ok(allowed) = sched_getaffinity(None) else {
+        return;
+    };
+    let last = (0..CpuSet::MAX_CPU)
+        .rev()
+        .find(|core| allowed.is_set(*core));
+    let Some(last) = last.filter(|_| allowed.count() > 1) else {
+        return;
+    };
+    let mut one = CpuSet::new();
+    one.set(last);
+    // Refused only where that core is no longer ours.
+    let _ = sched_setaffinity(None, &one);
 }
 
 /// Does some work on such a thread. The receiver is told what came of it, or closed when it panicked.

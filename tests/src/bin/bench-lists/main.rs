@@ -7,6 +7,7 @@
 //! memory   what the daemon holds
 //! requests HTTPS at a steady rate
 //! meanwhile requests while imports run, and without
+//! elsewhere who is another host
 //! ipsum    a whole public list, entry by entry
 //! agree    the premise: disk, daemon and kernel hold the list
 //! ```
@@ -15,6 +16,7 @@
 
 mod agree;
 mod commands;
+mod elsewhere;
 mod hosts;
 mod ipsum;
 mod meanwhile;
@@ -112,7 +114,7 @@ fn bench() -> Rigged<()> {
 
 fn measure(scale: Scale) -> Rigged<Vec<Figure>> {
     use Required::{AtMost, Nothing};
-    let scene = Scene::set(&unique_name(), SceneLimits::NONE)?;
+    let scene = elsewhere::start(|| Scene::set(&unique_name(), SceneLimits::NONE))?;
     let daemon = scene.start()?;
     let file = hosts::file(&scene.scratch, "big.txt", 0..scale.entries)?;
 

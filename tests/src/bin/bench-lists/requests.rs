@@ -22,6 +22,8 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 
+use crate::elsewhere;
+
 /// Time between two requests: 200 a second.
 const INTERVAL: Duration = Duration::from_millis(5);
 
@@ -62,6 +64,7 @@ impl Client {
     /// Requests until `stop`; milliseconds from when each was due to the last byte of its answer,
     /// so that one that is late makes those behind it late too.
     pub(crate) fn keep_asking(&mut self, stop: &AtomicBool) -> Rigged<Vec<f64>> {
+        elsewhere::stay()?;
         let mut took = Vec::new();
         let mut due = Instant::now();
         while !stop.load(Ordering::Relaxed) {
