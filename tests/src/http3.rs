@@ -51,6 +51,9 @@ class Client(QuicConnectionProtocol):
         super().__init__(*args, **kwargs)
         self.h3, self.answers, self.ended, self.goaway = None, {}, None, False
         self.moved = asyncio.Event()
+        if told.get("mute"):
+            # The peer may open no stream of its own, and so can't say what it takes.
+            self._quic._local_max_streams_uni.value = 0
     def quic_event_received(self, event):
         if self.h3 is None:
             self.h3 = H3Connection(self._quic)
@@ -80,8 +83,9 @@ class Client(QuicConnectionProtocol):
         stream = self._quic.get_next_available_stream_id()
         self.answers[stream] = {"status": 0, "fields": None, "body": "", "trailers": None, "reset": None, "over": False}
         parts, trailers = request.get("parts", []), request.get("trailers")
-        sent = [section(request["fields"])]
+        sent = [section(request["fields"])] if request["fields"] else []
         sent += [encode_frame(FrameType.DATA, part.encode("latin-1") * request.get("times", 1)) for part in parts]
+        sent += [bytes.fromhex(raw) for raw in request.get("raw", [])]
         if trailers is not None:
             sent.append(section(trailers))
         for at, frame in enumerate(sent):
@@ -105,6 +109,11 @@ async def main():
     client.transmit()
     if told.get("hold"):
         print("asked", flush=True)
+    async def keep_alive():
+        while client.ended is None:
+            await client.ping()
+            await asyncio.sleep(0.2)
+    alive = asyncio.create_task(keep_alive()) if told.get("mute") else None
     try:
         async with asyncio.timeout(told["patience"]):
             while client.ended is None and (told.get("stay") or not all(client.answers[it]["over"] for it in streams)):
@@ -113,6 +122,8 @@ async def main():
     except TimeoutError:
         pass
     print(json.dumps({"answers": [client.answers[it] for it in streams], "refused": None, "ended": client.ended}))
+    if alive:
+        alive.cancel()
     client.close()
 asyncio.run(main())
 "#;

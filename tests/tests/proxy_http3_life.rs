@@ -3,6 +3,7 @@
 use std::{process::Command, time::Duration};
 
 use portcullis_tests::{
+    client_pki::ClientPki,
     front::Front,
     ground::Ground,
     heirs::{replace, rewrite, with_binary},
@@ -77,9 +78,20 @@ fn a_listener_that_cannot_have_it_is_refused() -> Rigged<()> {
             "http3 = true\nproxy_protocol = [\"192.0.2.0/24\"]",
             "can't introduce its connections",
         ),
+        ("http3 = true\nprotocol = \"tcp\"", "carries no requests"),
+        (
+            "http3 = true\n\n[[listener.client_certificates]]\nmode = \"required\"\nca = \"CLIENTS\"\n\
+             hosts = [\"api.example\"]",
+            "asked for by host",
+        ),
         ("http3 = \"yes\"", "invalid type"),
     ] {
-        let printed = Ground::set()?.add("[[listener]]", lines)?.refused_start()?;
+        let ground = Ground::set()?;
+        let clients = ClientPki::new(&ground.scratch, "clients")?;
+        let lines = lines.replace("CLIENTS", &clients.ca.display().to_string());
+        // Behind the listener's own keys.
+        let key = format!("server.key\"\n{lines}\n");
+        let printed = ground.alter("server.key\"\n", &key)?.refused_start()?;
         assert!(printed.contains(complaint), "{printed}");
     }
     Ok(())

@@ -18,7 +18,7 @@ pub(crate) enum ClientBody {
     /// Over HTTP/1.1 and HTTP/2.
     Http(Incoming),
     #[cfg(feature = "http3")]
-    Http3(http3::RequestBody),
+    Http3(Box<http3::RequestBody>),
 }
 
 /// Why it broke off.
@@ -46,7 +46,7 @@ impl Body for ClientBody {
             }
             #[cfg(feature = "http3")]
             Self::Http3(body) => {
-                let polled = Pin::new(body).poll_frame(context);
+                let polled = Pin::new(&mut **body).poll_frame(context);
                 polled.map(|frame| frame.map(|frame| Ok(frame?)))
             }
         }

@@ -89,6 +89,11 @@ impl Door {
     }
 
     #[cfg(feature = "http3")]
+    pub(crate) fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    #[cfg(feature = "http3")]
     pub(crate) fn live(&self) -> &Live {
         &self.live
     }

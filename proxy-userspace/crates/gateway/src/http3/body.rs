@@ -10,8 +10,10 @@ use h3::{error::StreamError, server::RequestStream};
 use http::{HeaderMap, Method, header, request::Parts};
 use http_body::{Body, Frame, SizeHint};
 
+use super::watched;
+
 /// The receiving half of a request's stream.
-pub(super) type Receiver = RequestStream<h3_quinn::RecvStream, Bytes>;
+pub(super) type Receiver = RequestStream<watched::Receiver, Bytes>;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]

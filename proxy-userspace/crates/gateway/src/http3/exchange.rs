@@ -12,7 +12,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time;
 
-use super::body::RequestBody;
+use super::{body::RequestBody, watched::Watched};
 use crate::{
     answer::AnswerBody, body::ClientBody, connection::Connection, door::Door, pipeline::handle,
 };
@@ -38,7 +38,7 @@ pub(super) enum Came {
 
 /// Reads a request, has it served, and sends the answer.
 pub(super) async fn exchange(
-    resolver: RequestResolver<h3_quinn::Connection, Bytes>,
+    resolver: RequestResolver<Watched, Bytes>,
     door: Arc<Door>,
     connection: Arc<Connection>,
 ) -> Came {
@@ -82,7 +82,7 @@ pub(super) async fn exchange(
             return Came::Malformed;
         }
     };
-    let request = Request::from_parts(parts, ClientBody::Http3(body));
+    let request = Request::from_parts(parts, ClientBody::Http3(Box::new(body)));
     let gateway = door.live().current();
     let answer = handle(&gateway, &connection, request).await;
     if tell(&mut send, answer, limits.stall_timeout).await.is_err() {

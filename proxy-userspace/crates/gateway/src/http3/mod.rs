@@ -7,13 +7,16 @@
 //! visit     one connection, until its end
 //! exchange  one request, and its answer
 //! body      a request's body
+//! watched   what the library reads, with its frames looked at first
 //! ```
 
 mod body;
 mod endpoint;
 mod exchange;
+mod frames;
 mod settings;
 mod visit;
+mod watched;
 
 pub(crate) use body::{BodyError, RequestBody};
 pub(crate) use endpoint::keep;

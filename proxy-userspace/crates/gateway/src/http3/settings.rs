@@ -38,6 +38,7 @@ impl Http3 {
             .map_err(|error| TlsError::Invalid(error.to_string()))?;
         let mut config = ServerConfig::with_crypto(Arc::new(config));
         let mut transport = TransportConfig::default();
+        let silence = limits.body_timeout.max(limits.header_timeout);
         transport
             .max_concurrent_bidi_streams(limits.max_streams.into())
             .max_concurrent_uni_streams(ONE_WAY_STREAMS.into())
@@ -45,7 +46,9 @@ impl Http3 {
             .receive_window(CONNECTION_WINDOW.into())
             .send_window(SEND_WINDOW)
             .datagram_receive_buffer_size(None)
-            .max_idle_timeout(Some(idle(limits.body_timeout.max(limits.header_timeout))));
+            .max_idle_timeout(Some(idle(silence)))
+            // A service may be silent for longer than that; a peer that is gone doesn't answer.
+            .keep_alive_interval(Some(silence / 3));
         config.transport_config(Arc::new(transport));
         // Packets from another address would be another source's, which nobody has judged.
         config.migration(false);

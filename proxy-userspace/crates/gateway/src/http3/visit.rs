@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use h3::server;
+use h3::{error::ConnectionError, server};
 use quinn::{Connecting, crypto::rustls::HandshakeData};
 use rustls::pki_types::CertificateDer;
 use tokio::{
@@ -14,6 +14,7 @@ use tokio::{
 use super::{
     endpoint::no_error,
     exchange::{Came, exchange},
+    watched::Watched,
 };
 use crate::{
     connection::Connection,
@@ -28,7 +29,7 @@ const MOST_MALFORMED: u32 = 100;
 /// How long a client has to take the last of what was sent, once nothing follows.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-type Requests = server::Connection<h3_quinn::Connection, Bytes>;
+type Requests = server::Connection<Watched, Bytes>;
 
 /// From the handshake to the end.
 pub(crate) async fn visit(door: Door, connecting: Connecting) {
@@ -43,14 +44,8 @@ pub(crate) async fn visit(door: Door, connecting: Connecting) {
         Err(_) => return door.record("tls_handshake_timeout", None),
     };
     let connection = Arc::new(connection(&door, tls, &quic));
-    let begun = server::builder()
-        .max_field_section_size(shared.limits.max_header_bytes as u64)
-        .send_grease(false)
-        .build(h3_quinn::Connection::new(quic.clone()))
-        .await;
-    let mut requests = match begun {
-        Ok(requests) => requests,
-        Err(error) => return door.record("http_malformed", Some(error.to_string())),
+    let Some(mut requests) = begin(&door, &quic).await else {
+        return quic.close(no_error(), b"");
     };
     serve(&door, &connection, &mut requests).await;
     // A client that was told that nothing follows says goodbye by itself, with all it has got.
@@ -58,6 +53,37 @@ pub(crate) async fn visit(door: Door, connecting: Connecting) {
     quic.close(no_error(), b"");
     // Ends the connection with whatever hasn't been sent.
     drop(requests);
+}
+
+/// Says what is taken. A client that gives no stream to say it on is let go like one that doesn't end its
+/// handshake.
+async fn begin(door: &Door, quic: &quinn::Connection) -> Option<Requests> {
+    let limits = &door.shared().limits;
+    let mut builder = server::builder();
+    builder
+        .max_field_section_size(limits.max_header_bytes as u64)
+        .send_grease(false);
+    let mut drain = door.drain();
+    let begun = tokio::select! {
+        begun = time::timeout(limits.handshake_timeout, builder.build(Watched::new(quic.clone()))) => begun,
+        () = ending(&mut drain) => return None,
+    };
+    match begun {
+        Ok(Ok(requests)) => return Some(requests),
+        Ok(Err(error)) => record(door, &error),
+        Err(_) => door.record(
+            "http_timeout",
+            Some("no stream for settings in time".to_owned()),
+        ),
+    }
+    None
+}
+
+/// What a peer breaks off is not worth a record; what it says wrongly is.
+fn record(door: &Door, error: &ConnectionError) {
+    if matches!(error, ConnectionError::Local { .. }) && !error.is_h3_no_error() {
+        door.record("http_malformed", Some(error.to_string()));
+    }
 }
 
 fn connection(door: &Door, tls: &ServerTls, quic: &quinn::Connection) -> Connection {
@@ -117,12 +143,7 @@ async fn serve(door: &Arc<Door>, connection: &Arc<Connection>, requests: &mut Re
             }
             Ok(None) => break,
             Err(error) => {
-                // What a peer breaks off is not worth a record; what it says wrongly is.
-                if matches!(error, h3::error::ConnectionError::Local { .. })
-                    && !error.is_h3_no_error()
-                {
-                    door.record("http_malformed", Some(error.to_string()));
-                }
+                record(door, &error);
                 // There is nobody any more to answer.
                 return;
             }
