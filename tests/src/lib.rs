@@ -39,6 +39,7 @@
 //! traffic    senders and sinks in the background
 //! volley     who gets through and who doesn't
 //! xdp        which program an interface runs, by which link
+//! numbers    the same in every run of a seed
 //! figures    what a requirement stands on
 //! ban_timer  from the command to the first dropped packet
 //! ```
@@ -68,6 +69,7 @@ pub mod map_memory;
 pub mod netns;
 pub mod nginx;
 pub mod node;
+pub mod numbers;
 pub mod paths;
 pub mod pebble;
 pub mod pinned;

@@ -12,6 +12,7 @@ use portcullis_tests::{
     daemon::Daemon,
     feeds::many_hosts,
     held,
+    numbers::Numbers,
     privilege::kernel_or_skip,
     run::{eventually, output},
     scene::{Scene, SceneLimits},
@@ -37,18 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const NUMBERS: u32 = 6_000;
 
 const BAN: Duration = Duration::from_secs(3_600);
-
-/// Numbers that are the same in every run of a seed (xorshift64, Marsaglia 2003).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 /// What is asked of the daemon.
 #[derive(Clone, Debug)]
@@ -84,7 +73,7 @@ impl Change {
         match numbers.below(16) {
             0..=5 => Self::Ban(fresh(1)),
             6 | 7 if !model.is_empty() => {
-                let at = numbers.below(model.len() as u64) as usize;
+                let at = numbers.index(model.len());
                 let known = model.keys().nth(at).cloned().unwrap_or_default();
                 let address: Ipv4Addr = known
                     .trim_end_matches("/32")
@@ -182,7 +171,7 @@ fn fits(listed: &BTreeMap<String, Option<u64>>, model: &Model) -> bool {
 
 fn kill_again_and_again(seed: u64) {
     let scene = Scene::set(&unique_name(), SceneLimits::NONE).expect("a scene");
-    let (mut numbers, mut next, mut model) = (Numbers(seed), 0, Model::new());
+    let (mut numbers, mut next, mut model) = (Numbers::new(seed), 0, Model::new());
     let (mut open, mut landed, mut answered) = (0, 0, 0);
     for kill in 0..KILLS {
         let daemon = scene.start().expect("a daemon");

@@ -1,6 +1,7 @@
 //! Request targets in every spelling that is let in, and in many that aren't.
 
 use super::Http;
+use crate::numbers::Numbers;
 
 /// Let in on any route.
 const STRICT: &[&[u8]] = &[
@@ -121,7 +122,7 @@ const LONGEST: u64 = 9_000;
 
 /// The same targets for the same seed, protocol and client.
 pub(super) struct Targets {
-    state: u64,
+    numbers: Numbers,
     http: Http,
 }
 
@@ -131,7 +132,7 @@ impl Targets {
         let step = 2 * client + u64::from(http == Http::Two) + 1;
         let state = seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self {
-            state: state.max(1),
+            numbers: Numbers::new(state),
             http,
         }
     }
@@ -148,20 +149,20 @@ impl Targets {
             (false, false) => ON_RELAXED,
         };
         target.extend(self.one_of(begin));
-        let parts = self.draw(10);
-        let hostile = self.one_in(15).then(|| self.draw(parts + 1));
+        let parts = self.numbers.below(10);
+        let hostile = self.one_in(15).then(|| self.numbers.below(parts + 1));
         for at in 0..=parts {
             if hostile == Some(at) {
                 target.extend(self.one_of(HOSTILE));
             } else if at < parts {
                 let rest = if is_strict { 0 } else { RELAXED.len() };
-                let part = self.index(STRICT.len() + rest);
+                let part = self.numbers.index(STRICT.len() + rest);
                 let part = STRICT.iter().chain(RELAXED).nth(part);
                 target.extend(part.into_iter().copied().flatten());
             }
         }
         if self.one_in(500) {
-            let run = self.draw(LONGEST);
+            let run = self.numbers.below(LONGEST);
             target.extend((0..run).map(|_| b'l'));
         }
         if self.one_in(3) {
@@ -174,23 +175,11 @@ impl Targets {
         target
     }
 
-    /// xorshift64.
-    fn draw(&mut self, below: u64) -> u64 {
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        self.state % below
-    }
-
     fn one_in(&mut self, many: u64) -> bool {
-        self.draw(many) == 0
-    }
-
-    fn index(&mut self, below: usize) -> usize {
-        usize::try_from(self.draw(below as u64)).unwrap_or(0)
+        self.numbers.below(many) == 0
     }
 
     fn one_of(&mut self, all: &'static [&'static [u8]]) -> &'static [u8] {
-        all[self.index(all.len())]
+        all[self.numbers.index(all.len())]
     }
 }

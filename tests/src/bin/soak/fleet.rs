@@ -14,6 +14,7 @@ use std::{
 
 use portcullis_tests::{
     ground::free_address,
+    numbers::Numbers,
     run::{RigError, Rigged, eventually},
 };
 
@@ -115,21 +116,22 @@ impl Fleet {
 
     /// Kills one at random again and again, and puts another in its place: one place of all is empty at a
     /// time.
-    pub(crate) fn haunt(mut self, mut chance: Chance) -> Haunted {
+    pub(crate) fn haunt(mut self, mut numbers: Numbers) -> Haunted {
         let over = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&over);
         let thread = thread::spawn(move || {
-            let rest = |least: u64, most: u64, chance: &mut Chance| {
-                let end = Instant::now() + Duration::from_millis(chance.between(least, most));
+            let rest = |least: u64, most: u64, numbers: &mut Numbers| {
+                let end =
+                    Instant::now() + Duration::from_millis(least + numbers.below(most - least));
                 while Instant::now() < end && !seen.load(Ordering::Relaxed) {
                     thread::sleep(Duration::from_millis(10));
                 }
             };
             while !seen.load(Ordering::Relaxed) {
-                rest(500, 5_000, &mut chance);
-                let at = chance.below(self.posts.len());
+                rest(500, 5_000, &mut numbers);
+                let at = numbers.index(self.posts.len());
                 self.kill(at)?;
-                rest(50, 2_000, &mut chance);
+                rest(50, 2_000, &mut numbers);
                 self.replace(at)?;
             }
             Ok(self)
@@ -170,29 +172,5 @@ impl Haunted {
 impl Drop for Haunted {
     fn drop(&mut self) {
         drop(self.join());
-    }
-}
-
-/// xorshift64: the same for the same seed.
-pub(crate) struct Chance(u64);
-
-impl Chance {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.max(1))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn between(&mut self, least: u64, most: u64) -> u64 {
-        least + self.next() % (most - least)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end.max(1) as u64).unwrap_or(0)
     }
 }

@@ -70,21 +70,6 @@ impl Held {
             ..held
         })
     }
-
-    /// All but the memory.
-    pub(crate) fn counts(&self) -> [u64; 3] {
-        [self.files, self.threads, self.tasks]
-    }
-
-    /// Whether it holds no more than then of anything but memory.
-    pub(crate) fn no_more_than(&self, then: &Self) -> bool {
-        let then = Self {
-            threads: then.threads + SPARE_THREADS,
-            ..*then
-        };
-        let pairs = self.counts().into_iter().zip(then.counts());
-        pairs.into_iter().all(|(now, then)| now <= then)
-    }
 }
 
 /// Descriptors and threads of a process.
