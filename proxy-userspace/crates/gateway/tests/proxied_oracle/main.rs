@@ -2,6 +2,8 @@
 
 mod oracle;
 
+#[path = "../../../policy/tests/corpus/changed.rs"]
+mod changed;
 #[path = "../../../policy/tests/corpus/corpus.rs"]
 mod corpus;
 
@@ -20,5 +22,5 @@ fn whatever_becomes_of_the_corpus_is_read_as_others_read_it_or_refused() {
         "::ffff:", ".", "\u{21}",
     ];
     let oracle = Oracle::new();
-    corpus::change("proxied", &pieces, |input| oracle.check(input));
+    changed::judge("proxied", &pieces, |input| oracle.check(input));
 }

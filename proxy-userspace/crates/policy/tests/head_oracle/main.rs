@@ -2,6 +2,8 @@
 
 mod oracle;
 
+#[path = "../corpus/changed.rs"]
+mod changed;
 #[path = "../corpus/corpus.rs"]
 mod corpus;
 
@@ -31,5 +33,5 @@ fn whatever_becomes_of_the_corpus_is_read_as_others_read_it_or_refused() {
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "\u{fc}",
     ];
-    corpus::change("headers", &pieces, oracle::check);
+    changed::judge("headers", &pieces, oracle::check);
 }

@@ -2,6 +2,8 @@
 
 mod oracle;
 
+#[path = "../corpus/changed.rs"]
+mod changed;
 #[path = "../corpus/corpus.rs"]
 mod corpus;
 
@@ -16,5 +18,5 @@ fn whatever_becomes_of_the_corpus_is_read_as_others_read_it_or_refused() {
         "%", "%2e", "%2F", "%5c", "%25", "%00", "%c0%af", "..", "/", "//", ";", "\\", "?", "#",
         "@", ":", "[", "]", "%41", ".", "0x7f.1", "xn--", "\u{fc}", "https://",
     ];
-    corpus::change("target", &pieces, oracle::check);
+    changed::judge("target", &pieces, oracle::check);
 }
