@@ -22,17 +22,17 @@ impl Watched {
 /// Opens streams of the proxy's own.
 pub(super) struct Opener(h3_quinn::OpenStreams);
 
-/// A request's stream.
-pub(super) struct Stream {
-    stream: h3_quinn::BidiStream<Bytes>,
+/// What comes from a client of a request, looked at first.
+pub(super) struct Looked<S> {
+    stream: S,
     watch: Watch,
 }
 
+/// A request's stream.
+type Stream = Looked<h3_quinn::BidiStream<Bytes>>;
+
 /// Its receiving half.
-pub(super) struct Receiver {
-    stream: h3_quinn::RecvStream,
-    watch: Watch,
-}
+pub(super) type Receiver = Looked<h3_quinn::RecvStream>;
 
 /// What came and wasn't passed on yet, and where that is.
 #[derive(Default)]
@@ -121,28 +121,7 @@ macro_rules! opens_streams {
 
 opens_streams!(Watched, Opener);
 
-impl quic::RecvStream for Stream {
-    type Buf = Bytes;
-
-    fn poll_data(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        let stream = &mut self.stream;
-        self.watch
-            .poll(context, |context| stream.poll_data(context))
-    }
-
-    fn stop_sending(&mut self, code: u64) {
-        self.stream.stop_sending(code);
-    }
-
-    fn recv_id(&self) -> StreamId {
-        self.stream.recv_id()
-    }
-}
-
-impl quic::RecvStream for Receiver {
+impl<S: quic::RecvStream<Buf = Bytes>> quic::RecvStream for Looked<S> {
     type Buf = Bytes;
 
     fn poll_data(
