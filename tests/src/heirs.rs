@@ -51,6 +51,21 @@ pub fn rewrite(front: &mut Front, from: &str, to: &str) -> Rigged<()> {
     Ok(())
 }
 
+/// Writes the configuration anew so that whoever takes over finds out that it is no good only when the state is
+/// his already: what stands where the admin socket should be is no socket.
+///
+/// # Errors
+/// When that fails.
+pub fn fail_late(front: &mut Front) -> Rigged<()> {
+    let at = front.ground.scratch.path().display().to_string();
+    front.ground.scratch.write("no-socket", "")?;
+    rewrite(
+        front,
+        &format!("{at}/admin.sock"),
+        &format!("{at}/no-socket"),
+    )
+}
+
 /// Records of one step in the life of the daemon, or of those that took over from it.
 pub fn steps(front: &Front, step: &str) -> Vec<Value> {
     let all = front.audit().into_iter();

@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis_tests::{
     front::Front,
     ground::Ground,
-    heirs::{replace, rewrite, with_binary},
+    heirs::{fail_late, replace, with_binary},
     holder_key::{Holder, HolderKey, PATH, assert_refused},
     run::{RigError, Rigged, eventually},
 };
@@ -143,14 +143,7 @@ fn after_an_upgrade_that_fails_late_proofs_are_good_again() -> Rigged<()> {
     };
     becomes_good(&front)?;
     let unused = holder.key.sign(&claims())?;
-    let at = front.ground.scratch.path().display().to_string();
-    // Found out only when the next one has the state already.
-    front.ground.scratch.write("no-socket", "")?;
-    rewrite(
-        &mut front,
-        &format!("{at}/admin.sock"),
-        &format!("{at}/no-socket"),
-    )?;
+    fail_late(&mut front)?;
     let said = front.daemon.ask_refused(&["upgrade"])?;
     assert!(said.contains("exists and is no socket"), "{said}");
     let answer = holder.send(&front, &unused)?;

@@ -5,7 +5,7 @@ use std::{fs, net::TcpStream, process::Command, thread, time::Duration};
 use portcullis_tests::{
     front::Front,
     ground::Ground,
-    heirs::{assert_serves, replace, rewrite, steps, with_binary},
+    heirs::{assert_serves, fail_late, replace, rewrite, steps, with_binary},
     run::{Rigged, eventually, output},
     throng::{Places, Throng},
 };
@@ -93,14 +93,7 @@ fn what_was_let_go_of_is_taken_back_when_the_next_one_fails_late() -> Rigged<()>
     let mut front = Front::open()?;
     let pid = front.daemon.pid();
     front.daemon.ask(&["block", "add", "198.51.100.1"])?;
-    let at = front.ground.scratch.path().display().to_string();
-    // Found out only when the state is the next one's already.
-    front.ground.scratch.write("no-socket", "")?;
-    rewrite(
-        &mut front,
-        &format!("{at}/admin.sock"),
-        &format!("{at}/no-socket"),
-    )?;
+    fail_late(&mut front)?;
     let throng = Throng::begin(&front, Places::default())?;
     for times in 1..=3 {
         let said = front.daemon.ask_refused(&["upgrade"])?;
@@ -108,11 +101,7 @@ fn what_was_let_go_of_is_taken_back_when_the_next_one_fails_late() -> Rigged<()>
         assert_serves(&front, pid, &format!("198.51.100.1{times}"))?;
     }
     assert_eq!(throng.end()?["lost"], serde_json::json!([]));
-    rewrite(
-        &mut front,
-        &format!("{at}/no-socket"),
-        &format!("{at}/admin.sock"),
-    )?;
+    rewrite(&mut front, "/no-socket", "/admin.sock")?;
     front.daemon.upgrade()?;
     for entry in ["198.51.100.1", "198.51.100.11", "198.51.100.13"] {
         let tested = front.daemon.ask(&["block", "test", entry])?;
