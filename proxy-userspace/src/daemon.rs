@@ -20,12 +20,14 @@ use tokio::{
 use crate::{
     admin::Order,
     config::KernelConfig,
+    follow,
     jobs::{Jobs, Running},
     notify::{News, notify},
     observe::Reloads,
     run::RunError,
     service::{ReloadError, Reloaded, Service},
     signals::{Asked, Signals},
+    task::Task,
     trail::note,
     upgrade::{Program, UpgradeError},
 };
@@ -134,6 +136,7 @@ impl Daemon {
             Ok(done) => {
                 tracing::info!(digest = done.digest, changes = ?done.changes, "reloaded");
                 self.jobs.admin.listens_on(self.service.addresses());
+                self.jobs.revocations.knows(self.service.issuers());
                 let mut shown = self
                     .seen
                     .shown
@@ -172,6 +175,19 @@ impl Daemon {
                 tracing::info!(pid, drain = ?self.drain, "another process serves; finishing what runs");
             }
         }
+        let _following = match end {
+            End::HandedOver {
+                admin_moved: false, ..
+            } => {
+                let path = self.admin_path.clone();
+                let following = follow::revocations(path, Arc::clone(&self.jobs.revocations));
+                Some(Task(tokio::spawn(following)))
+            }
+            End::HandedOver {
+                admin_moved: true, ..
+            }
+            | End::Stopped(_) => None,
+        };
         let mut whole = self.drained(&end).await;
         if let End::HandedOver { .. } = end {
             // Kept connections that nobody has used.

@@ -16,6 +16,7 @@ use crate::{
     drops::Drops,
     lifeline::Lifelines,
     lists::Lists,
+    revocations::{self, Keeper},
     source::Feeds,
     task::Task,
     watch::{self, Counting},
@@ -28,6 +29,7 @@ pub(crate) struct Jobs {
     pub(crate) lifelines: Arc<Lifelines>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) drops: Arc<Drops>,
+    pub(crate) revocations: Arc<Keeper>,
     pub(crate) admin: Arc<Admin>,
     pub(crate) counting: Arc<Counting>,
     pub(crate) kernel_interval: Duration,
@@ -65,6 +67,9 @@ impl Jobs {
             tasks: vec![
                 Task(tokio::spawn(Arc::clone(&self.admin).serve(socket))),
                 Task(tokio::spawn(watch::expire(lists(), journal()))),
+                Task(tokio::spawn(revocations::expire(Arc::clone(
+                    &self.revocations,
+                )))),
                 Task(tokio::spawn(watch::revert(
                     lists(),
                     Arc::clone(&feeds),

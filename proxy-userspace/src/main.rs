@@ -40,6 +40,7 @@ mod daemon;
 mod drops;
 mod feed;
 mod feeds;
+mod follow;
 mod guard;
 mod interfaces;
 mod jobs;
@@ -50,6 +51,7 @@ mod observe;
 mod passed;
 mod progress;
 mod render;
+mod revocations;
 mod run;
 mod service;
 mod signals;
@@ -264,6 +266,10 @@ fn show(output: Output, reply: Reply) -> Result<ExitCode, Box<dyn Error>> {
             print(&(render::limits(&limits) + &render::reverts(pending)))?;
         }
         Reply::Reloaded { changes, .. } => print(&render::reloaded(&changes))?,
+        Reply::Revoked { revoked } => print(&render::revoked(&revoked))?,
+        Reply::Revocations { revocations, .. } => {
+            print(&render::revoked(&revocations.unwrap_or_default()))?;
+        }
         Reply::Upgraded { pid } => print(&format!("process {pid} serves\n"))?,
         Reply::Status(status) => print(&render::status(&status))?,
         Reply::Error { message } => eprintln!("portcullis: {message}"),

@@ -31,7 +31,8 @@ use crate::{
     notify::{News, notify},
     observe::{Observed, Reloads, Watched},
     passed::{For, Passed, PassedError},
-    service::Service,
+    revocations::Keeper,
+    service::{Service, Shared},
     signals::Signals,
     source::{Feeds, Known},
     state::{State, StateError},
@@ -256,6 +257,8 @@ async fn start(
         feeds,
     )?;
     let drops = Arc::new(Drops::new());
+    let revocations = Keeper::load(Arc::clone(&lists), Arc::clone(&journal))?;
+    let revocations = Arc::new(revocations);
     let (orders, asked) = mpsc::channel(1);
     let admin = Arc::new(Admin {
         lists: Arc::clone(&lists),
@@ -263,6 +266,7 @@ async fn start(
         lifelines: Arc::clone(&lifelines),
         configured_interfaces: configured_interfaces.unwrap_or_default(),
         drops: Arc::clone(&drops),
+        revocations: Arc::clone(&revocations),
         journal: Arc::clone(&journal),
         allowed_uids: config.admin_uids,
         widest: config.widest,
@@ -282,6 +286,7 @@ async fn start(
         lifelines: Arc::clone(&lifelines),
         journal: Arc::clone(&journal),
         drops,
+        revocations: Arc::clone(&revocations),
         admin: Arc::clone(&admin),
         counting: Arc::new(counting),
         kernel_interval: config.kernel_interval,
@@ -304,12 +309,16 @@ async fn start(
         config_service,
         bound,
         plain,
-        Arc::clone(&lists),
-        lifelines,
-        Arc::clone(&journal),
+        Shared {
+            lists: Arc::clone(&lists),
+            lifelines,
+            journal: Arc::clone(&journal),
+            revocations: Arc::clone(revocations.in_force()),
+        },
         &stop,
     );
     let mut service = service.await?;
+    revocations.knows(service.issuers());
     let reloaded = Arc::new(Reloads::default());
     let shown = Arc::new(Mutex::new(service.certificates()));
     let mut watching = None;

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, io, net::SocketAddr, num::NonZeroUsize, sync::A
 use audit::Journal;
 use gateway::{
     Certificates, Gateway, Issuer, Issuers, Listener, Live, Metrics, ProofRules, Proofs,
-    SourceGate, Stage, Upstream, Upstreams, Workers,
+    Revocations, SourceGate, Stage, Upstream, Upstreams, Workers,
 };
 use tokio::{runtime, sync::watch};
 
@@ -35,6 +35,14 @@ struct Serving {
     _kept: Vec<Task>,
 }
 
+/// What it shares with the daemon's jobs.
+pub(crate) struct Shared {
+    pub(crate) lists: Arc<Lists>,
+    pub(crate) lifelines: Arc<Lifelines>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) revocations: Arc<Revocations>,
+}
+
 /// What serves requests.
 pub(crate) struct Service {
     lists: Arc<Lists>,
@@ -53,6 +61,7 @@ pub(crate) struct Service {
     issuers: BTreeMap<String, (Arc<Issuer>, Task)>,
     /// Kept through a reload, so that what was used before isn't good again.
     proofs: Arc<Proofs>,
+    revocations: Arc<Revocations>,
     automatic: Automatic,
     stop: Arc<watch::Sender<Stage>>,
 }
@@ -64,11 +73,15 @@ impl Service {
         config: ServiceConfig,
         bound: Bound,
         plain: Option<Plain>,
-        lists: Arc<Lists>,
-        lifelines: Arc<Lifelines>,
-        journal: Arc<Journal>,
+        shared: Shared,
         stop: &Arc<watch::Sender<Stage>>,
     ) -> Result<Self, ServiceError> {
+        let Shared {
+            lists,
+            lifelines,
+            journal,
+            revocations,
+        } = shared;
         let issuers: BTreeMap<_, _> = config
             .issuers
             .into_iter()
@@ -88,7 +101,8 @@ impl Service {
         let shared = (&lists, &journal, &metrics);
         let tables = (config.routes, config.tcp_routes);
         let proofs = proofs(config.proofs)?;
-        let gateway = compose(tables, (&issuers, &proofs), &upstreams, shared)?;
+        let identity = (&issuers, &proofs, &revocations);
+        let gateway = compose(tables, identity, &upstreams, shared)?;
         let gateway = gateway.sampling(config.sampled);
         let live = Arc::new(Live::new(gateway));
         let workers =
@@ -112,6 +126,7 @@ impl Service {
             upstreams,
             issuers,
             proofs,
+            revocations,
             automatic: Automatic::default(),
             stop: Arc::clone(stop),
         };
@@ -184,6 +199,15 @@ impl Service {
         (&self.live, &self.metrics)
     }
 
+    /// Whose tokens are trusted: name and value of `iss`.
+    pub(crate) fn issuers(&self) -> Vec<(String, String)> {
+        let of = |(issuer, _): &(Arc<Issuer>, Task)| {
+            let rules = issuer.rules();
+            (rules.name.clone(), rules.issuer.clone())
+        };
+        self.issuers.values().map(of).collect()
+    }
+
     /// What clients are shown.
     pub(crate) fn certificates(&self) -> Vec<Arc<Certificates>> {
         let of = |serving: &Serving| serving.certificates.clone();
@@ -208,7 +232,7 @@ type KeptIssuers = BTreeMap<String, (Arc<Issuer>, Task)>;
 
 fn compose(
     (routes, tcp_routes): (policy::RouteTable, policy::TcpRouteTable),
-    (issuers, proofs): (&KeptIssuers, &Arc<Proofs>),
+    (issuers, proofs, revocations): (&KeptIssuers, &Arc<Proofs>, &Arc<Revocations>),
     upstreams: &BTreeMap<String, (Arc<Upstream>, Task)>,
     (lists, journal, metrics): (&Arc<Lists>, &Arc<Journal>, &Arc<Metrics>),
 ) -> Result<Gateway, ServiceError> {
@@ -222,7 +246,9 @@ fn compose(
             Gateway::new(
                 routes,
                 tcp_routes,
-                issuers.proving(Arc::clone(proofs)),
+                issuers
+                    .proving(Arc::clone(proofs))
+                    .revoking(Arc::clone(revocations)),
                 upstreams,
                 Arc::clone(lists) as Arc<dyn SourceGate>,
                 Arc::clone(journal),

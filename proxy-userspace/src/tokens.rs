@@ -1,4 +1,7 @@
-//! Tokens on the command line: why one is accepted or refused, and ones for development.
+//! Tokens on the command line: why one is accepted or refused, those that are taken back, and ones for
+//! development.
+
+mod revoke;
 
 use std::{
     error::Error,
@@ -18,11 +21,12 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use gateway::{Algorithm, Examined, Issuer, KeySet, examine};
 use policy::{Access, Binding, Principal, ProvenBy, Route};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
+    admin::Request,
     cli::{Mint, Output, Token},
-    config,
+    config, tell,
 };
 
 /// More than any token that is read further.
@@ -36,8 +40,24 @@ pub(crate) fn act(token: Token) -> Result<ExitCode, Box<dyn Error>> {
             fetch,
             output,
         } => inspect(&token, &config, fetch, output),
+        Token::Revoke(order) => revoke::revoke(order),
+        Token::Unrevoke { ids, daemon } => tell(&daemon, &Request::UnrevokeTokens { ids }),
+        Token::List { about, jti, daemon } => {
+            let about = revoke::which(about, jti, None);
+            tell(&daemon, &Request::Revocations { about, known: None })
+        }
         Token::Mint(order) => mint(&order),
     }
+}
+
+/// A token as it is given; `-` for standard input.
+fn read_token(given: &str) -> io::Result<String> {
+    let mut text = String::new();
+    match given {
+        "-" => io::stdin().take(MOST).read_to_string(&mut text).map(drop)?,
+        given => given.clone_into(&mut text),
+    }
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
 fn inspect(
@@ -46,15 +66,8 @@ fn inspect(
     fetch: bool,
     output: Output,
 ) -> Result<ExitCode, Box<dyn Error>> {
-    let token = match token {
-        "-" => {
-            let mut text = String::new();
-            io::stdin().take(MOST).read_to_string(&mut text)?;
-            text
-        }
-        token => token.to_owned(),
-    };
-    let token = token.trim_end_matches(['\n', '\r']);
+    let token = read_token(token)?;
+    let token = token.as_str();
     let config = config::load(config)?.service;
     let without_keys = load_keys(&config.issuers, fetch)?;
     let examined = examine(token, &config.issuers);
@@ -182,7 +195,7 @@ fn as_text(examined: &Examined, routes: &[Route], without_keys: &[(String, Strin
     lines.join("\n") + "\n"
 }
 
-fn as_json(examined: &Examined, routes: &[Route]) -> serde_json::Value {
+fn as_json(examined: &Examined, routes: &[Route]) -> Value {
     let steps: Vec<_> = examined
         .passed
         .0
@@ -242,7 +255,7 @@ fn mint(order: &Mint) -> Result<ExitCode, Box<dyn Error>> {
             claims["cnf"][name] = json!(thumbprint);
         }
     }
-    let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", part(&header), part(&claims));
     let signature = key.sign(&SystemRandom::new(), message.as_bytes())?;
     eprintln!(

@@ -63,6 +63,7 @@ pub mod holder_key;
 pub mod http3;
 pub mod issuing;
 pub mod key_server;
+pub mod lasting;
 pub mod list_server;
 pub mod loaded;
 pub mod map_memory;

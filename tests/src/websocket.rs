@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use crate::{
@@ -17,7 +17,8 @@ const PYTHON: &str = "/usr/bin/python3";
 
 /// Answers each message with itself; the first one with who the proxy says is calling.
 const ECHO: &str = r#"
-import asyncio, websockets
+import asyncio, logging, websockets
+logging.disable()
 async def echo(socket, path=None):
     await socket.send(socket.request_headers.get("x-portcullis-subject", "nobody"))
     async for message in socket:
@@ -49,6 +50,20 @@ async def main():
             print("closed", socket.close_code)
     except websockets.InvalidStatusCode as refusal:
         print("status", refusal.status_code)
+asyncio.run(main())
+"#;
+
+/// Connects and stays; prints when it is connected, and when the other side has ended it.
+const STAY: &str = r#"
+import asyncio, ssl, sys, websockets
+ca, uri, port, token = sys.argv[1:5]
+async def main():
+    trust = ssl.create_default_context(cafile=ca)
+    async with websockets.connect(uri, ssl=trust, host="127.0.0.1", port=int(port), compression=None,
+                                  extra_headers={"Authorization": "Bearer " + token}) as socket:
+        print("subject", await socket.recv(), flush=True)
+        await socket.wait_closed()
+        print("ended", flush=True)
 asyncio.run(main())
 "#;
 
@@ -101,7 +116,11 @@ def hear():
     listen(lambda: len(heard) > 1 and len(heard) >= 2 + heard[1])
     payload, heard = heard[2:2 + heard[1]], heard[2 + heard[1]:]
     return payload
-print("subject", hear().decode())
+print("subject", hear().decode(), flush=True)
+if len(sys.argv) > 6:
+    listen(lambda: ended)
+    print("ended", flush=True)
+    sys.exit()
 connection.send_data(1, frame(1, b"hello"))
 wire.sendall(connection.data_to_send())
 assert hear() == b"hello"
@@ -180,6 +199,72 @@ pub fn talk_over_http2(
     run(front, TALK_H2, path, token, &[version])
 }
 
+/// A WebSocket that stays until the proxy ends it.
+pub struct Stay {
+    client: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Stay {
+    /// Opens one at this path and waits until it is there; over HTTP/2 or HTTP/1.1.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub fn open(front: &Front, path: &str, token: &str, http2: bool) -> Rigged<Self> {
+        let uri = format!("wss://{HOST}{path}");
+        let (script, target) = if http2 {
+            (TALK_H2, path)
+        } else {
+            (STAY, &*uri)
+        };
+        let mut client = client(front, script, target, token)
+            .args(if http2 { &["13", "stay"][..] } else { &[] })
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let out = client.stdout.take();
+        let out = out.ok_or_else(|| RigError("the client has no output".to_owned()))?;
+        let mut said = BufReader::new(out);
+        let mut line = String::new();
+        said.read_line(&mut line)?;
+        if !line.starts_with("subject ") {
+            return Err(RigError(format!("the WebSocket client said {line:?}")));
+        }
+        Ok(Self { client, said })
+    }
+
+    /// Waits until the proxy has ended it.
+    ///
+    /// # Errors
+    /// When it ended otherwise.
+    pub fn ended(mut self) -> Rigged<()> {
+        let mut line = String::new();
+        self.said.read_line(&mut line)?;
+        self.client.wait()?;
+        if line.trim() == "ended" {
+            return Ok(());
+        }
+        Err(RigError(format!("the WebSocket client said {line:?}")))
+    }
+
+    /// Whether it is still there.
+    ///
+    /// # Errors
+    /// When the client can't be asked.
+    pub fn goes_on(&mut self) -> Rigged<bool> {
+        Ok(self.client.try_wait()?.is_none())
+    }
+}
+
+fn client(front: &Front, script: &str, target: &str, token: &str) -> Command {
+    let port = front.address.port().to_string();
+    let mut command = Command::new("timeout");
+    command
+        .args(["20", PYTHON, "-c", script])
+        .arg(&front.ground.pki.ca)
+        .args([target, &port, token]);
+    command
+}
+
 fn run(
     front: &Front,
     script: &str,
@@ -187,14 +272,8 @@ fn run(
     token: Option<&str>,
     more: &[&str],
 ) -> Rigged<Vec<String>> {
-    let port = front.address.port().to_string();
-    let said = output(
-        Command::new("timeout")
-            .args(["20", PYTHON, "-c", script])
-            .arg(&front.ground.pki.ca)
-            .args([target, &port, token.unwrap_or_default()])
-            .args(more),
-    )?;
+    let token = token.unwrap_or_default();
+    let said = output(client(front, script, target, token).args(more))?;
     let text = String::from_utf8_lossy(&said.stdout);
     if !said.status.success() {
         let why = String::from_utf8_lossy(&said.stderr);

@@ -9,6 +9,7 @@
 //! why       all that bears on an address
 //! interfaces  those that are guarded
 //! limits    the kernel's limits, shown and set
+//! tokens    those that are taken back
 //! trace     what each stage decides, told as it happens
 //! client    the command line's end
 //! ```
@@ -21,6 +22,7 @@ mod lists;
 mod long;
 mod protocol;
 mod server;
+mod tokens;
 mod trace;
 mod why;
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::why::Why;
 use crate::{
     lists::{Entry, Filter, PendingReport, Place},
+    revocations::{Revoked, Which},
     source::{Definition, FeedReport},
 };
 
@@ -128,6 +129,21 @@ pub(crate) enum Request {
         #[serde(default)]
         confirm_ms: Option<u64>,
     },
+    /// Take tokens back: of each of these, all that is given holds.
+    RevokeTokens {
+        which: Vec<Which>,
+        /// Milliseconds since the epoch; for good without it.
+        until_ms: Option<u64>,
+        reason: Option<String>,
+    },
+    /// Give tokens back that were revoked by mistake.
+    UnrevokeTokens { ids: Vec<u64> },
+    /// Show what is revoked about what is given; nothing if that is `known`.
+    Revocations {
+        about: Which,
+        #[serde(default)]
+        known: Option<u64>,
+    },
     /// Tell what each stage decides on packets from these addresses; answered line by line.
     Trace { target: IpNet, for_ms: u64 },
 }
@@ -188,6 +204,16 @@ pub(crate) enum Reply {
         /// Under which a change of one waits to be confirmed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pending: Option<u64>,
+    },
+    /// Tokens that are taken back, or given back.
+    Revoked { revoked: Vec<Revoked> },
+    /// What is revoked.
+    Revocations {
+        /// Another number after each change.
+        version: u64,
+        /// `None` where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revocations: Option<Vec<Revoked>>,
     },
     /// What a stage decided; more replies follow.
     TraceLine { line: String },

@@ -30,6 +30,7 @@ use crate::{
     drops::Drops,
     lifeline::Lifelines,
     lists::{ListError, Lists, Widest},
+    revocations::{Keeper, RevocationError},
     service::Reloaded,
     source::{Feeds, FeedsError},
 };
@@ -69,6 +70,8 @@ pub(super) enum Refused {
     Feeds(#[from] FeedsError),
     #[error(transparent)]
     Interface(#[from] InterfaceError),
+    #[error(transparent)]
+    Revocation(#[from] RevocationError),
 }
 
 /// What is asked of the daemon as a whole, by somebody who waits for the outcome.
@@ -94,6 +97,7 @@ pub(crate) struct Admin {
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) lifelines: Arc<Lifelines>,
     pub(crate) drops: Arc<Drops>,
+    pub(crate) revocations: Arc<Keeper>,
     pub(crate) configured_interfaces: Vec<String>,
     /// Wider prefixes are only added when they are typed twice.
     pub(crate) widest: Widest,
@@ -276,6 +280,9 @@ impl Admin {
             | Request::PauseFeed { .. }
             | Request::AddFeed { .. }
             | Request::RemoveFeed { .. }) => Ok(self.act_on_feeds(about_feeds)?),
+            about_tokens @ (Request::RevokeTokens { .. }
+            | Request::UnrevokeTokens { .. }
+            | Request::Revocations { .. }) => Ok(self.act_on_tokens(about_tokens, peer)?),
             about_lists => Ok(self.act_on_lists(about_lists, peer)?),
         }
     }

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 pub(crate) use self::{
     entries::{Add, Allow, Block, Export, Import, List, Manner, Remove},
     feeds::Feed,
-    tokens::{Mint, Token},
+    tokens::{About, Mint, Revoke, Token},
 };
 
 use crate::admin::{DEFAULT_SOCKET, LONGEST_TRACE};
@@ -98,7 +98,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         daemon: Daemon,
     },
-    /// Tokens: why one is accepted or refused, and ones for development
+    /// Tokens: why one is accepted or refused, those that are taken back, and ones for development
     #[command(subcommand)]
     Token(Token),
     /// Have the daemon hand over to the binary that lies in its place now, without losing a request

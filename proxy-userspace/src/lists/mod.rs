@@ -40,6 +40,7 @@ use std::{
 use datapath::{Datapath, DatapathError, ListId, MANY_EDITS, Standing, Truth};
 use gateway::{SourceGate, SourceRefusal};
 use ipnet::IpNet;
+use serde::de::DeserializeOwned;
 
 use self::{
     change::{Beside, Edit},
@@ -227,6 +228,20 @@ impl Lists {
     /// Every stored document of a kind: name and value.
     pub(crate) fn stored(&self, kind: &str) -> Result<Vec<(String, Vec<u8>)>, ListError> {
         Ok(self.writer().state.documents(kind)?)
+    }
+
+    /// Every stored document of a kind that is written in JSON: name and value.
+    pub(crate) fn stored_as<T: DeserializeOwned>(
+        &self,
+        kind: &str,
+    ) -> Result<Vec<(String, T)>, ListError> {
+        let writer = self.writer();
+        let stored = writer.state.documents(kind)?.into_iter();
+        let read = stored.map(|(name, value)| match serde_json::from_slice(&value) {
+            Ok(value) => Ok((name, value)),
+            Err(error) => Err(writer.state.nonsense(format!("{kind} {name}"), &error)),
+        });
+        Ok(read.collect::<Result<_, _>>()?)
     }
 
     /// Takes entries off whose time has come; returns them as (list, prefix).

@@ -1,6 +1,7 @@
 //! What the command line prints for people; `--json` prints the reply itself.
 
 mod feeds;
+mod tokens;
 mod why;
 
 use std::{
@@ -15,6 +16,7 @@ use crate::{
 
 pub(crate) use self::{
     feeds::{feed, feeds, refreshed},
+    tokens::revoked,
     why::why,
 };
 

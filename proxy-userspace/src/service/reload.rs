@@ -145,7 +145,8 @@ impl Service {
 
         let shared = (&self.lists, &self.journal, &self.metrics);
         let tables = (config.routes, config.tcp_routes);
-        let gateway = compose(tables, (&issuers, &proofs), &upstreams, shared)?;
+        let identity = (&issuers, &proofs, &self.revocations);
+        let gateway = compose(tables, identity, &upstreams, shared)?;
         self.live.exchange(gateway.sampling(config.sampled));
         self.proofs = proofs;
         (self.issuers, self.upstreams, self.routes) = (issuers, upstreams, routes);

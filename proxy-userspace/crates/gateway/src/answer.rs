@@ -14,7 +14,10 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
-use crate::{body::ClientBody, flow::Flow, lateness::Lateness, ledger::Ledger, upstream::Hold};
+use crate::{
+    body::ClientBody, flow::Flow, lateness::Lateness, ledger::Ledger, tenure::Tenure,
+    token::TokenFault, upstream::Hold,
+};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
@@ -25,6 +28,9 @@ pub(crate) enum AnswerFault {
     Upstream(#[from] hyper::Error),
     #[error("the upstream was silent for too long")]
     Silent,
+    /// What let the request in is good no more.
+    #[error(transparent)]
+    Over(#[from] TokenFault),
 }
 
 /// Body of an answer.
@@ -91,27 +97,51 @@ pub(crate) struct Pace {
     pub(crate) until: Option<Instant>,
     /// The request's body: while that moves, an answer may wait.
     pub(crate) flow: Flow,
+    /// What it may go on under.
+    pub(crate) tenure: Option<Tenure>,
     waiting: Option<Instant>,
     lateness: Lateness,
 }
 
 impl Pace {
-    pub(crate) fn new(idle: Duration, until: Option<Instant>, flow: Flow) -> Self {
+    pub(crate) fn new(
+        idle: Duration,
+        until: Option<Instant>,
+        flow: Flow,
+        tenure: Option<Tenure>,
+    ) -> Self {
         Self {
             idle,
             until,
             flow,
+            tenure,
             waiting: None,
             lateness: Lateness::default(),
         }
     }
 
-    /// Whether the upstream was waited for in vain.
-    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
-        let since = *self.waiting.get_or_insert_with(Instant::now);
-        let end = since.max(self.flow.moved()) + self.idle;
-        let end = self.until.map_or(end, |until| until.min(end));
-        self.lateness.is_past(end, context)
+    /// Whether the upstream was waited for in vain, or for something that may go on no more.
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<AnswerFault> {
+        loop {
+            let since = *self.waiting.get_or_insert_with(Instant::now);
+            let end = since.max(self.flow.moved()) + self.idle;
+            let end = self.until.map_or(end, |until| until.min(end));
+            let wakes = match &mut self.tenure {
+                None => end,
+                Some(tenure) => {
+                    if let Err(fault) = tenure.look(context) {
+                        return Poll::Ready(fault.into());
+                    }
+                    tenure.wakes().min(end)
+                }
+            };
+            if !self.lateness.is_past(wakes, context) {
+                return Poll::Pending;
+            }
+            if wakes == end {
+                return Poll::Ready(AnswerFault::Silent);
+            }
+        }
     }
 }
 
@@ -152,12 +182,14 @@ impl Relayed {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
         match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Pending if self.pace.is_over(context) => {
-                Poll::Ready(Some(Err(AnswerFault::Silent)))
-            }
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => self.pace.poll_over(context).map(|fault| Some(Err(fault))),
             Poll::Ready(polled) => {
                 self.pace.waiting = None;
+                if let Some(tenure) = &mut self.pace.tenure
+                    && let Err(fault) = tenure.stands()
+                {
+                    return Poll::Ready(Some(Err(fault.into())));
+                }
                 Poll::Ready(polled.map(|frame| frame.map_err(AnswerFault::from)))
             }
         }
@@ -207,6 +239,7 @@ impl Body for AnswerBody {
             }
             Poll::Ready(None) => ledger.sends(0, true),
             Poll::Ready(Some(Err(AnswerFault::Silent))) => ledger.silent(),
+            Poll::Ready(Some(Err(AnswerFault::Over(fault)))) => ledger.over(*fault),
             // An upstream can't go on with a request whose body is broken off.
             Poll::Ready(Some(Err(_))) => ledger.broken_off(),
             Poll::Pending => {}

@@ -9,7 +9,9 @@ use crate::{
     certificate_identity::CertificateFault,
     holder::{Held, Presented, Proofs, Sender},
     refusal::Refusal,
+    revocation::Revocations,
     sent::{Sent, sent_token},
+    tenure::Tenure,
     token::{
         Issuer, Jws, ProofRules, TokenFault, TokenHasher, TokenLocation, Verified,
         issuer as issuer_of,
@@ -23,6 +25,8 @@ pub struct Issuers {
     hasher: TokenHasher,
     /// What is known of proofs that a token is in the right hands.
     proofs: Arc<Proofs>,
+    /// Tokens that are taken back.
+    revocations: Arc<Revocations>,
     /// Where tokens are besides `Authorization`.
     carriers: Vec<TokenLocation>,
 }
@@ -48,8 +52,16 @@ impl Issuers {
             by_name,
             hasher: TokenHasher::new()?,
             proofs: Arc::new(Proofs::new(ProofRules::default())?),
+            revocations: Arc::default(),
             carriers,
         })
+    }
+
+    /// With what is revoked.
+    #[must_use]
+    pub fn revoking(mut self, revocations: Arc<Revocations>) -> Self {
+        self.revocations = revocations;
+        self
     }
 
     /// With what is known of proofs already.
@@ -119,6 +131,18 @@ impl Caller {
         }
     }
 
+    /// For how long what it lets in may go on; as long as it takes where that is known of a certificate, which
+    /// its connection is asked for.
+    pub(crate) fn tenure(&self, issuers: &Issuers) -> Option<Tenure> {
+        match self {
+            Self::Token(held) => {
+                let token = Arc::clone(&held.verified);
+                Some(Tenure::of(token, &issuers.revocations))
+            }
+            Self::Certificate(_) => None,
+        }
+    }
+
     /// What the next proof should quote.
     pub(crate) fn nonce(&self) -> Option<&HeaderValue> {
         match self {
@@ -181,12 +205,13 @@ async fn presented<'h>(
         return Ok(None);
     };
     let Sent { token, scheme } = sent;
-    let presented = |verified| {
-        Some(Presented {
+    let presented = |verified: Arc<Verified>| {
+        issuers.revocations.judge(&verified)?;
+        Ok(Some(Presented {
             verified,
             token,
             scheme,
-        })
+        }))
     };
     let from_there = || accepted().filter(|issuer| issuer.rules().location == *location);
     let hash = issuers.hasher.hash(token);
@@ -195,7 +220,7 @@ async fn presented<'h>(
         if let Some(hash) = hash
             && let Some(verified) = issuer.recognise(hash)?
         {
-            return Ok(presented(verified));
+            return presented(verified);
         }
     }
     let parsed = Jws::parse(token)?;
@@ -204,5 +229,5 @@ async fn presented<'h>(
     let issuer = from_there()
         .find(|issuer| issuer.rules().issuer == claimed)
         .ok_or(TokenFault::UnknownIssuer)?;
-    issuer.verify(&parsed, hash).await.map(presented)
+    presented(issuer.verify(&parsed, hash).await?)
 }

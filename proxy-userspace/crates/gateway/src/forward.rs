@@ -20,6 +20,7 @@ use crate::{
     client::{Client, FORWARDED_FOR},
     flow::Flow,
     holder::PROOF,
+    tenure::Tenure,
     trace::Trace,
     upstream::{Hold, Sending, Upstream, UpstreamBody, UpstreamFault, Upstreams},
     websocket::Asked,
@@ -84,6 +85,8 @@ pub(crate) struct Forwarded {
     pub(crate) websocket: Option<Asked>,
     /// How long the client may owe the next part of its body.
     pub(crate) client_timeout: Duration,
+    /// What it may go on under.
+    pub(crate) tenure: Option<Tenure>,
 }
 
 /// An upstream's answer, and what goes with it.
@@ -101,6 +104,7 @@ pub(crate) struct Outgoing<'a> {
     flow: Flow,
     sending: Sending,
     websocket: Option<Asked>,
+    tenure: Option<Tenure>,
     /// The client's version.
     version: Version,
 }
@@ -122,6 +126,7 @@ pub(crate) fn outgoing<'a>(
         flow,
         websocket,
         client_timeout,
+        tenure,
     } = forwarded;
     let upstream = upstreams.get(&permit.route().upstream)?;
     let mut headers = parts.headers;
@@ -170,6 +175,7 @@ pub(crate) fn outgoing<'a>(
         flow,
         sending,
         websocket,
+        tenure,
         version: parts.version,
     })
 }
@@ -182,9 +188,11 @@ pub(crate) async fn forward(outgoing: Outgoing<'_>) -> Result<Answer, UpstreamFa
         flow,
         sending,
         websocket,
+        mut tenure,
         version,
     } = outgoing;
-    let (mut response, mut hold) = upstream.send(request, &flow, sending).await?;
+    let sent = upstream.send(request, &flow, sending, &mut tenure);
+    let (mut response, mut hold) = sent.await?;
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if switches {
         hold.keep_out();
@@ -203,7 +211,7 @@ pub(crate) async fn forward(outgoing: Outgoing<'_>) -> Result<Answer, UpstreamFa
     Ok(Answer {
         response,
         hold,
-        pace: Pace::new(bounds.stream_timeout, until, flow),
+        pace: Pace::new(bounds.stream_timeout, until, flow, tenure),
     })
 }
 

@@ -22,6 +22,7 @@ use crate::{
     metrics::{Metrics, RouteCounts},
     pipeline::Gateway,
     refusal::Refusal,
+    token::TokenFault,
     trace::Trace,
 };
 
@@ -200,6 +201,11 @@ impl Ledger {
     /// The upstream fell silent in the middle of its answer.
     pub(crate) fn silent(&mut self) {
         self.record.reason = Cow::Borrowed("upstream_silent");
+    }
+
+    /// What let the request in is good no more.
+    pub(crate) fn over(&mut self, fault: TokenFault) {
+        self.record.reason = Cow::Owned(fault.to_string());
     }
 
     /// The answer was broken off, by the upstream or because of the request's body.

@@ -19,6 +19,7 @@
 //!   client        who asks, where others stand between
 //!   authenticate  who is calling: the token, against token, or the certificate
 //!   holder        is a token that is bound in the right hands? replay, of what is used once
+//!   revocation    tokens that are taken back; tenure, what goes on of what one let in
 //!   sent          the token as it was sent
 //!   forward       the permitted request to the upstream, and its answer back
 //!   websocket     bytes in both directions, once that was permitted
@@ -84,6 +85,7 @@ mod pipeline;
 mod proxied;
 mod refusal;
 mod replay;
+mod revocation;
 mod runtimes;
 mod sent;
 mod sockets;
@@ -92,6 +94,7 @@ mod sources;
 mod stamp;
 mod staple;
 mod tcp;
+mod tenure;
 mod tls;
 mod token;
 mod trace;
@@ -126,6 +129,7 @@ pub use metrics::Metrics;
 pub use observe::{Observer, Views};
 pub use pipeline::{Gateway, SourceGate, SourceRefusal};
 pub use proxied::{ProxiedFault, read_header as read_proxy_header};
+pub use revocation::{Revocation, Revocations};
 pub use runtimes::Runtimes;
 pub use rustls::{ClientConfig, pki_types::ServerName};
 pub use sockets::Sockets;

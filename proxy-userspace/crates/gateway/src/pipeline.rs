@@ -146,7 +146,10 @@ pub(crate) async fn handle(
         match (connection.refused_body(), ledger.flow().fault()) {
             (Some(fault), _) if of_upstream => RequestFault::from(fault).into(),
             (None, Some(fault)) if of_upstream => fault.into(),
-            _ => refusal,
+            _ => match refusal {
+                Refusal::Upstream(UpstreamFault::Over(fault)) => fault.into(),
+                other => other,
+            },
         }
     });
     let opens = extended.is_some().then_some(StatusCode::OK);
@@ -261,6 +264,7 @@ async fn open_tunnel(
         hold,
         ledger,
         idle: pace.idle,
+        tenure: pace.tenure,
     };
     if connection.wire.is_some() {
         *connection
@@ -363,6 +367,8 @@ async fn serve(
     gateway.issuers.withhold(&mut parts.headers);
 
     let is_websocket = websocket.is_some();
+    let tenure = caller.as_ref();
+    let tenure = tenure.and_then(|caller| caller.tenure(&gateway.issuers));
     let forwarded = Forwarded {
         id,
         trace,
@@ -374,6 +380,7 @@ async fn serve(
         body: body.take(),
         websocket,
         client_timeout: connection.body_timeout,
+        tenure,
     };
     let answer = forward(outgoing(&permit, &gateway.upstreams, forwarded)?).await?;
     Ok((answer, is_websocket))

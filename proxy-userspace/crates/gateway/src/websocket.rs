@@ -1,7 +1,7 @@
 //! A WebSocket (RFC 6455): asked for in a request like any other, judged like any other, and then bytes in
 //! both directions that nobody looks at.
 
-use std::time::Duration;
+use std::{future, time::Duration};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -19,6 +19,7 @@ use policy::Route;
 use crate::{
     carry::{Ended, carry},
     ledger::Ledger,
+    tenure::Tenure,
     upstream::Hold,
 };
 
@@ -207,11 +208,13 @@ pub(crate) struct Tunnel {
     pub(crate) ledger: Ledger,
     /// How long both ends may be silent.
     pub(crate) idle: Duration,
+    /// What it may go on under.
+    pub(crate) tenure: Option<Tenure>,
 }
 
 impl Tunnel {
     /// Carries bytes in both directions until both ends have finished, one has broken off, or neither has
-    /// said anything for too long.
+    /// said anything for too long, or what let it in is good no more.
     pub(crate) async fn carry(self) {
         let Self {
             client,
@@ -219,6 +222,7 @@ impl Tunnel {
             hold: _hold,
             mut ledger,
             idle,
+            mut tenure,
         } = self;
         // A client that is gone by now has an incomplete record.
         let Ok(client) = client.await else { return };
@@ -228,7 +232,17 @@ impl Tunnel {
         };
         let down = |bytes| written.add(bytes);
         let mut upstream = TokioIo::new(upstream);
-        let ended = carry(TokioIo::new(client), &mut upstream, up, down, idle).await;
-        ledger.carried(ended == Ended::Whole);
+        let over = async {
+            match &mut tenure {
+                Some(tenure) => tenure.over().await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = carry(TokioIo::new(client), &mut upstream, up, down, idle) => {
+                ledger.carried(ended == Ended::Whole);
+            }
+            fault = over => ledger.over(fault),
+        }
     }
 }

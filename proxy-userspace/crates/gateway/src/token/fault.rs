@@ -51,6 +51,9 @@ pub enum TokenFault {
     /// Its time is over.
     #[error("token_expired")]
     Expired,
+    /// It was taken back.
+    #[error("token_revoked")]
+    Revoked,
     /// Its time has not come.
     #[error("token_not_yet_valid")]
     NotYetValid,

@@ -37,7 +37,11 @@ mod smoke;
 mod vectors;
 mod verified;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use http::HeaderName;
 use policy::Principal;
@@ -56,6 +60,8 @@ pub(crate) use proof::{Asked, Proof};
 pub use proof::{ProofFault, ProofRules, examine_proof};
 pub use signature::Algorithm;
 use verified::VerifiedTokens;
+#[cfg(test)]
+pub(crate) use verified::tests::sample;
 pub(crate) use verified::{TokenHash, TokenHasher, Verified, unix_now};
 
 use claims::{judge_audience, judge_required};
@@ -98,6 +104,8 @@ pub struct IssuerRules {
 #[derive(Debug)]
 pub struct Issuer {
     rules: IssuerRules,
+    /// Value of `iss`, for each of its tokens.
+    value: Arc<str>,
     keys: KeyStore,
     verified: VerifiedTokens,
 }
@@ -106,6 +114,7 @@ impl Issuer {
     /// An issuer with these rules and keys.
     pub fn new(rules: IssuerRules, keys: KeyStore) -> Self {
         Self {
+            value: rules.issuer.as_str().into(),
             rules,
             keys,
             verified: VerifiedTokens::default(),
@@ -207,12 +216,14 @@ impl Issuer {
         let leeway = rules.leeway.as_secs();
         let from = claims.not_before.max(claims.issued).unwrap_or(0);
         let verified = Verified {
+            issuer: Arc::clone(&self.value),
             principal: Arc::new(principal),
             key_id,
             from: from.saturating_sub(leeway),
             until: claims.expires.saturating_add(leeway),
             claims,
             keys,
+            judged: AtomicU64::new(Verified::UNJUDGED),
         };
         verified.is_current(now)?;
         narrator.passed("time", || {

@@ -3,7 +3,7 @@
 
 use std::{
     fmt, io,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -18,8 +18,10 @@ use super::{claims::Claims, fault::TokenFault, key_store::KeyStore, keys::KeySet
 const MOST: usize = 16 * 1024;
 
 /// What was proven of a token.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Verified {
+    /// Value of `iss`.
+    pub(crate) issuer: Arc<str>,
     pub(crate) principal: Arc<Principal>,
     pub(crate) claims: Claims,
     /// The id of the key that verified it.
@@ -29,9 +31,14 @@ pub(crate) struct Verified {
     pub(crate) until: u64,
     /// By these keys: when others are in force, it has to be proven again.
     pub(crate) keys: Arc<KeySet>,
+    /// The generation of revocations in which none was found to cover it.
+    pub(crate) judged: AtomicU64,
 }
 
 impl Verified {
+    /// The generation in which nothing was judged.
+    pub(crate) const UNJUDGED: u64 = 0;
+
     /// # Errors
     /// When it isn't good yet, or no more.
     pub(crate) fn is_current(&self, now: u64) -> Result<(), TokenFault> {
@@ -127,13 +134,19 @@ pub(crate) fn unix_now() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::{super::claims::Confirmation, *};
 
+    /// What was proven of a token of alice's, good between these seconds.
+    pub(crate) fn sample(from: u64, until: u64) -> Verified {
+        verified(from, until, &store("a").current())
+    }
+
     fn verified(from: u64, until: u64, keys: &Arc<KeySet>) -> Verified {
         Verified {
+            issuer: "https://issuer.example".into(),
             principal: Arc::new(Principal {
                 issuer: "main".to_owned(),
                 subject: "alice".to_owned(),
@@ -153,6 +166,7 @@ mod tests {
             from,
             until,
             keys: Arc::clone(keys),
+            judged: AtomicU64::default(),
         }
     }
 

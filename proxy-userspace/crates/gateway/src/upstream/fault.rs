@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::token::TokenFault;
+
 /// Why no connection could be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectFault {
@@ -47,4 +49,7 @@ pub(crate) enum UpstreamFault {
     /// The client owed the rest of its body for too long.
     #[error("request_body_timeout")]
     ClientStalled,
+    /// What let the request in was good no more before there was an answer.
+    #[error(transparent)]
+    Over(TokenFault),
 }

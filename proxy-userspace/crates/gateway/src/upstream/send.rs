@@ -1,8 +1,10 @@
 //! One request to an upstream: its turn, an endpoint, a connection, the head of the answer.
 
 use std::{
+    future::poll_fn,
     net::SocketAddr,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -18,7 +20,7 @@ use super::{
     form::{as_http1, as_http2},
     pool::Taken,
 };
-use crate::flow::Flow;
+use crate::{flow::Flow, tenure::Tenure};
 
 /// Connections in a row that turn out closed by the endpoint before a new one is made.
 const MOST_STALE: usize = 2;
@@ -36,6 +38,13 @@ pub(crate) struct Sending {
     pub(crate) client_timeout: Duration,
     /// Whose request it is.
     pub(crate) client: SocketAddr,
+}
+
+/// How long the head of an answer is waited for.
+struct Waiting<'a> {
+    flow: &'a Flow,
+    client_timeout: Duration,
+    tenure: &'a mut Option<Tenure>,
 }
 
 /// What came of a request that was given to a connection.
@@ -56,8 +65,9 @@ impl Upstream {
         request: Box<Request<UpstreamBody>>,
         flow: &Flow,
         sending: Sending,
+        tenure: &mut Option<Tenure>,
     ) -> Result<(Response<Incoming>, Hold), UpstreamFault> {
-        let sent = self.send_untimed(request, flow, sending);
+        let sent = self.send_untimed(request, flow, sending, tenure);
         let Some(total) = self.spec.bounds.total_timeout else {
             return sent.await;
         };
@@ -76,6 +86,7 @@ impl Upstream {
         mut request: Box<Request<UpstreamBody>>,
         flow: &Flow,
         sending: Sending,
+        tenure: &mut Option<Tenure>,
     ) -> Result<(Response<Incoming>, Hold), UpstreamFault> {
         let Sending {
             worker,
@@ -101,8 +112,12 @@ impl Upstream {
                 .await;
             let (fault, was_kept) = match taken {
                 Ok((mut taken, kept)) => {
-                    let exchange = self.exchange(&mut taken, request, flow, client_timeout);
-                    match exchange.await {
+                    let waiting = Waiting {
+                        flow,
+                        client_timeout,
+                        tenure,
+                    };
+                    match self.exchange(&mut taken, request, waiting).await {
                         Outcome::Answered(response) => {
                             self.note_status(&endpoint, response.status());
                             let mut hold = self.hold(load, turn, taken, worker, flow);
@@ -113,7 +128,10 @@ impl Upstream {
                         }
                         Outcome::Failed(fault) => {
                             // What the client broke off says nothing about the endpoint.
-                            let of_client = matches!(fault, UpstreamFault::ClientStalled);
+                            let of_client = matches!(
+                                fault,
+                                UpstreamFault::ClientStalled | UpstreamFault::Over(_)
+                            );
                             if !of_client && !flow.is_broken() {
                                 self.note_failure(&endpoint);
                             }
@@ -191,20 +209,19 @@ impl Upstream {
         &self,
         taken: &mut Taken,
         mut request: Box<Request<UpstreamBody>>,
-        flow: &Flow,
-        client_timeout: Duration,
+        waiting: Waiting<'_>,
     ) -> Outcome {
         let sent = Instant::now();
         let answered = match taken {
             Taken::Http1(sender) => {
                 as_http1(&mut request);
                 let sending = sender.try_send_request(*request);
-                self.in_time(sending, sent, flow, client_timeout).await
+                self.in_time(sending, sent, waiting).await
             }
             Taken::Http2(sender, _) => {
                 as_http2(&mut request, self.spec.tls.is_some());
                 let sending = sender.try_send_request(*request);
-                self.in_time(sending, sent, flow, client_timeout).await
+                self.in_time(sending, sent, waiting).await
             }
         };
         match answered {
@@ -221,20 +238,32 @@ impl Upstream {
     }
 
     /// Waits for the head of an answer: for the upstream from the last part that was sent, for the client
-    /// while it owes the next one.
+    /// while it owes the next one, and no longer than what let the request in is good.
     async fn in_time<T>(
         &self,
         sending: impl Future<Output = T>,
         sent: Instant,
-        flow: &Flow,
-        client_timeout: Duration,
+        waiting: Waiting<'_>,
     ) -> Result<T, UpstreamFault> {
+        let Waiting {
+            flow,
+            client_timeout,
+            tenure,
+        } = waiting;
         let bounds = &self.spec.bounds;
         tokio::pin!(sending);
         let mut until = sent + bounds.response_timeout.min(client_timeout);
         loop {
-            if let Ok(answered) = time::timeout_at(until.into(), &mut sending).await {
-                return Ok(answered);
+            let wakes = tenure.as_ref().map_or(until, |it| it.wakes().min(until));
+            let looking = poll_fn(|context| match sending.as_mut().poll(context) {
+                Poll::Ready(answered) => Poll::Ready(Ok(answered)),
+                Poll::Pending => match tenure.as_mut().map(|it| it.look(context)) {
+                    Some(Err(fault)) => Poll::Ready(Err(UpstreamFault::Over(fault))),
+                    Some(Ok(())) | None => Poll::Pending,
+                },
+            });
+            if let Ok(answered) = time::timeout_at(wakes.into(), looking).await {
+                return answered;
             }
             let (bound, late) = if flow.is_owed() {
                 (client_timeout, UpstreamFault::ClientStalled)
