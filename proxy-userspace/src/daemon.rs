@@ -27,6 +27,7 @@ use crate::{
     run::RunError,
     service::{ReloadError, Reloaded, Service},
     signals::{Asked, Signals},
+    state::Clock,
     task::Task,
     trail::note,
     upgrade::{Program, UpgradeError},
@@ -194,9 +195,13 @@ impl Daemon {
             self.stop.send_replace(Stage::Stopping);
             whole |= time::timeout(GRACE, self.stop.closed()).await.is_ok();
         }
+        let uses = self.service.uses();
         // Connections that outlived the drain are cut off here, and recorded as such.
         self.service.end().await;
         if let End::Stopped(_) = end {
+            if let Err(error) = uses.settle(Clock::now().unix_ms / 1_000) {
+                tracing::error!(%error, "tokens that were used may not be on disk: after another boot, older ones are refused where each is good once");
+            }
             self.jobs.counting.record();
         }
         note(

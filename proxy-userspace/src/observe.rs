@@ -10,7 +10,7 @@ use std::{
 };
 
 use audit::Journal;
-use gateway::{Certificates, Live, Metrics, Stage, Views};
+use gateway::{Certificates, Live, Metrics, Stage, Uses, Views};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, text::encode},
@@ -191,6 +191,13 @@ impl Collector for Seen {
         gauge(&mut encoder, "upstream_waiting_requests", about, waiting)?;
 
         self.encode_issuers(&mut encoder)?;
+
+        if let Some((held, most)) = watched.live.current().issuers.uses().map(Uses::held) {
+            let about = "Used tokens that are remembered, of those that are good once";
+            gauge(&mut encoder, "used_tokens", about, one(held as u64))?;
+            let about = "Used tokens that can be remembered: above, none is good";
+            gauge(&mut encoder, "used_tokens_most", about, one(most as u64))?;
+        }
 
         let tasks = watched.live.current().metrics.runtimes.tasks().into_iter();
         let tasks = tasks.map(|(name, count)| (vec![("runtime", name)], count as u64));

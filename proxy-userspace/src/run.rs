@@ -2,14 +2,14 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use audit::{AuditError, Journal};
 use datapath::{DatapathError, Host};
-use gateway::{KeyError, Observer, Stage};
+use gateway::{KeyError, Observer, Stage, Uses};
 use tokio::{
     runtime,
     sync::{mpsc, watch},
@@ -31,11 +31,12 @@ use crate::{
     notify::{News, notify},
     observe::{Observed, Reloads, Watched},
     passed::{For, Passed, PassedError},
+    render::rfc3339_ms,
     revocations::Keeper,
     service::{Service, Shared},
     signals::Signals,
     source::{Feeds, Known},
-    state::{State, StateError},
+    state::{Clock, State, StateError},
     trail::note,
     upgrade::{Predecessor, Program, TakeOverError, Waiting},
     watch::{self as standing_jobs, Counting},
@@ -64,6 +65,8 @@ pub(crate) enum RunError {
     Passed(#[from] PassedError),
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
+    #[error("can't keep the tokens that were used in {}: {source}; mend that, or set state.directory to another folder", path.display())]
+    Uses { path: PathBuf, source: io::Error },
     #[error("the keys of issuer {issuer:?} can't be had: {source}; mend that, and upgrade again")]
     Keys { issuer: String, source: KeyError },
     #[error("the system refused {what}: {source}")]
@@ -259,6 +262,7 @@ async fn start(
     let drops = Arc::new(Drops::new());
     let revocations = Keeper::load(Arc::clone(&lists), Arc::clone(&journal))?;
     let revocations = Arc::new(revocations);
+    let uses = open_uses(&config.state_directory)?;
     let (orders, asked) = mpsc::channel(1);
     let admin = Arc::new(Admin {
         lists: Arc::clone(&lists),
@@ -314,6 +318,7 @@ async fn start(
             lifelines,
             journal: Arc::clone(&journal),
             revocations: Arc::clone(revocations.in_force()),
+            uses,
         },
         &stop,
     );
@@ -381,6 +386,22 @@ async fn start(
         told,
         reload_asked,
     })
+}
+
+/// The tokens that were used where each is good once. How many are remembered is the service's to say.
+fn open_uses(state_directory: &Path) -> Result<Arc<Uses>, RunError> {
+    let path = state_directory.join("used-tokens");
+    let clock = Clock::now();
+    let opened = Uses::open(&path, clock.boot(), 0, clock.unix_ms / 1_000);
+    let uses = opened.map_err(|source| RunError::Uses { path, source })?;
+    if let Some(before) = uses.unknown_before() {
+        let before = rfc3339_ms(before.saturating_mul(1_000));
+        tracing::warn!(
+            before,
+            "the machine went down without an orderly stop: tokens issued before are refused where each is good once"
+        );
+    }
+    Ok(Arc::new(uses))
 }
 
 fn no_thread(source: io::Error) -> RunError {

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, io, net::SocketAddr, num::NonZeroUsize, sync::A
 use audit::Journal;
 use gateway::{
     Certificates, Gateway, Issuer, Issuers, Listener, Live, Metrics, ProofRules, Proofs,
-    Revocations, SourceGate, Stage, Upstream, Upstreams, Workers,
+    Revocations, SourceGate, Stage, Upstream, Upstreams, Uses, Workers,
 };
 use tokio::{runtime, sync::watch};
 
@@ -41,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) lifelines: Arc<Lifelines>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) revocations: Arc<Revocations>,
+    pub(crate) uses: Arc<Uses>,
 }
 
 /// What serves requests.
@@ -62,6 +63,7 @@ pub(crate) struct Service {
     /// Kept through a reload, so that what was used before isn't good again.
     proofs: Arc<Proofs>,
     revocations: Arc<Revocations>,
+    uses: Arc<Uses>,
     automatic: Automatic,
     stop: Arc<watch::Sender<Stage>>,
 }
@@ -81,7 +83,9 @@ impl Service {
             lifelines,
             journal,
             revocations,
+            uses,
         } = shared;
+        uses.bound(config.used_tokens);
         let issuers: BTreeMap<_, _> = config
             .issuers
             .into_iter()
@@ -101,7 +105,7 @@ impl Service {
         let shared = (&lists, &journal, &metrics);
         let tables = (config.routes, config.tcp_routes);
         let proofs = proofs(config.proofs)?;
-        let identity = (&issuers, &proofs, &revocations);
+        let identity = (&issuers, &proofs, &revocations, &uses);
         let gateway = compose(tables, identity, &upstreams, shared)?;
         let gateway = gateway.sampling(config.sampled);
         let live = Arc::new(Live::new(gateway));
@@ -127,6 +131,7 @@ impl Service {
             issuers,
             proofs,
             revocations,
+            uses,
             automatic: Automatic::default(),
             stop: Arc::clone(stop),
         };
@@ -220,6 +225,11 @@ impl Service {
         self.listeners.iter().map(of).collect()
     }
 
+    /// The tokens that were used.
+    pub(crate) fn uses(&self) -> Arc<Uses> {
+        Arc::clone(&self.uses)
+    }
+
     /// Ends all that still runs.
     pub(crate) async fn end(self) {
         let Self { workers, .. } = self;
@@ -230,9 +240,17 @@ impl Service {
 /// Issuers by name, with what keeps their keys current.
 type KeptIssuers = BTreeMap<String, (Arc<Issuer>, Task)>;
 
+/// By what it is proven who is calling, and what is known of that.
+type Identity<'a> = (
+    &'a KeptIssuers,
+    &'a Arc<Proofs>,
+    &'a Arc<Revocations>,
+    &'a Arc<Uses>,
+);
+
 fn compose(
     (routes, tcp_routes): (policy::RouteTable, policy::TcpRouteTable),
-    (issuers, proofs, revocations): (&KeptIssuers, &Arc<Proofs>, &Arc<Revocations>),
+    (issuers, proofs, revocations, uses): Identity<'_>,
     upstreams: &BTreeMap<String, (Arc<Upstream>, Task)>,
     (lists, journal, metrics): (&Arc<Lists>, &Arc<Journal>, &Arc<Metrics>),
 ) -> Result<Gateway, ServiceError> {
@@ -248,7 +266,8 @@ fn compose(
                 tcp_routes,
                 issuers
                     .proving(Arc::clone(proofs))
-                    .revoking(Arc::clone(revocations)),
+                    .revoking(Arc::clone(revocations))
+                    .remembering(Arc::clone(uses)),
                 upstreams,
                 Arc::clone(lists) as Arc<dyn SourceGate>,
                 Arc::clone(journal),

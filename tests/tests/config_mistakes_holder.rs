@@ -25,9 +25,19 @@ const MESH: &str = "issuer = \"mesh\"\nsubject = \"spiffe\"";
 fn each_is_told() -> Rigged<()> {
     for (clients, route, words) in [
         (
+            "",
+            "access = \"public\"\nsingle_use = true",
+            &["route[0].single_use", "a public route asks nobody"][..],
+        ),
+        (
+            MESH,
+            "access = \"client_certificate\"\nissuers = [\"mesh\"]\nsingle_use = true",
+            &["route[0].single_use", "the route takes none"],
+        ),
+        (
             "issuer = \"mesh\"",
             ROUTE,
-            &["client_certificates[0].issuer", "not for whom"][..],
+            &["client_certificates[0].issuer", "not for whom"],
         ),
         (
             "subject = \"dns\"",

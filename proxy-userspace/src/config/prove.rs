@@ -41,6 +41,8 @@ pub(crate) struct ServiceConfig {
     pub(crate) issuers: Vec<Arc<Issuer>>,
     /// What proofs that a token is in the right hands must satisfy.
     pub(crate) proofs: ProofRules,
+    /// Most tokens that are remembered of those that are good once.
+    pub(crate) used_tokens: usize,
     pub(crate) upstreams: Vec<UpstreamSpec>,
     /// Hosts that upstreams and keys are on.
     pub(crate) needed: Vec<Needed>,
@@ -59,12 +61,13 @@ pub(crate) struct ServiceConfig {
 }
 
 /// Tables that may change while the daemon runs.
-const EXCHANGED: [&str; 9] = [
+const EXCHANGED: [&str; 10] = [
     "listener",
     "acme",
     "redirect",
     "issuer",
     "dpop",
+    "single_use",
     "upstream",
     "route",
     "tcp_route",
@@ -151,6 +154,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
     let issuers = prove_issuers::issuers(&mut prover, &written.issuer);
     prove_clients::names(&mut prover, &written.listener, &written.issuer);
     let proofs = prove_holder::proofs(&mut prover, &written.dpop);
+    let used_tokens = prove_holder::used_tokens(&mut prover, &written.single_use);
     let upstreams = prove_upstreams::upstreams(&mut prover, &written.upstream);
     let tcp_routes = prove_tcp::routes(&mut prover, &written, &upstreams);
     let routes = prove_routes::routes(
@@ -208,6 +212,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
             acme,
             issuers,
             proofs,
+            used_tokens,
             upstreams,
             needed,
             routes,

@@ -95,6 +95,7 @@ pub(super) fn access(
             ("issuers", written.issuers.as_ref().map(Spanned::span)),
             ("scopes", written.scopes.as_ref().map(Spanned::span)),
             ("holder", written.holder.as_ref().map(Spanned::span)),
+            ("single_use", written.single_use.as_ref().map(Spanned::span)),
         ];
         for (name, span) in given {
             if let Some(span) = span {
@@ -126,7 +127,24 @@ pub(super) fn access(
         scopes: set(&written.scopes),
         holder: prove_holder(prover, &key("holder"), written, credentials, vouching),
         credentials,
+        single_use: prove_single_use(prover, &key("single_use"), written, credentials),
     }
+}
+
+fn prove_single_use(
+    prover: &mut Prover<'_>,
+    key: &str,
+    written: &written::Route,
+    credentials: Credentials,
+) -> bool {
+    let Some(given) = &written.single_use else {
+        return false;
+    };
+    if !credentials.takes_tokens() {
+        let problem = "is about tokens, and the route takes none";
+        prover.reject(key, given.span(), problem, "remove it");
+    }
+    *given.as_ref()
 }
 
 fn prove_issuers(

@@ -1,4 +1,4 @@
-//! How it has to be proven that a token is in the right hands, as proven.
+//! How it has to be proven that a token is in the right hands, and good once, as proven.
 
 use std::time::Duration;
 
@@ -8,11 +8,24 @@ use super::{
     mistake::Prover,
     prove_issuers::prove_algorithms,
     value::{in_range, prove_duration},
-    written_holder::Dpop,
+    written_holder::{Dpop, SingleUse},
 };
 
 /// Widest window and leeway: what is used once has to be remembered for as long.
 const WIDEST: Duration = Duration::from_secs(300);
+
+/// Tokens of routes that take each once, that are remembered where nothing else is said: 44 MiB when it is full.
+const REMEMBERED: usize = 1_000_000;
+
+pub(super) fn used_tokens(prover: &mut Prover<'_>, written: &SingleUse) -> usize {
+    in_range(
+        prover,
+        "single_use.remembered",
+        written.remembered.as_ref(),
+        REMEMBERED,
+        (100, 10_000_000),
+    )
+}
 
 pub(super) fn proofs(prover: &mut Prover<'_>, written: &Dpop) -> ProofRules {
     let default = ProofRules::default();

@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::{
     written_acme::{Acme, Automatic},
-    written_holder::{CertificateSubject, Dpop, Holder},
+    written_holder::{CertificateSubject, Dpop, Holder, SingleUse},
     written_issuer::Issuer,
     written_tcp::{ListenerProtocol, TcpRoute},
     written_upstream::Upstream,
@@ -31,6 +31,9 @@ pub(crate) struct Written {
     /// Proofs that tokens are in the right hands.
     #[serde(default)]
     pub(crate) dpop: Dpop,
+    /// Tokens that are good once.
+    #[serde(default)]
+    pub(crate) single_use: SingleUse,
     /// Where requests go.
     #[serde(default)]
     pub(crate) upstream: Vec<Upstream>,
@@ -194,6 +197,8 @@ pub(crate) struct Route {
     pub(crate) scopes: Option<Spanned<Vec<String>>>,
     /// What a token has to be bound to: `"optional"` (default), `"dpop"`, `"certificate"` or `"any"` of both.
     pub(crate) holder: Option<Spanned<Holder>>,
+    /// Whether a token is good for one request only.
+    pub(crate) single_use: Option<Spanned<bool>>,
     /// Most bytes of a request's body.
     pub(crate) max_body_bytes: Option<Spanned<u64>>,
     /// Let requests become WebSockets.

@@ -20,6 +20,14 @@ pub(crate) struct Dpop {
     pub(crate) remembered: Option<Spanned<usize>>,
 }
 
+/// `[single_use]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SingleUse {
+    /// Most tokens that are remembered at a time.
+    pub(crate) remembered: Option<Spanned<usize>>,
+}
+
 /// What a token has to be bound to.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]

@@ -145,10 +145,11 @@ impl Service {
 
         let shared = (&self.lists, &self.journal, &self.metrics);
         let tables = (config.routes, config.tcp_routes);
-        let identity = (&issuers, &proofs, &self.revocations);
+        let identity = (&issuers, &proofs, &self.revocations, &self.uses);
         let gateway = compose(tables, identity, &upstreams, shared)?;
         self.live.exchange(gateway.sampling(config.sampled));
         self.proofs = proofs;
+        self.uses.bound(config.used_tokens);
         (self.issuers, self.upstreams, self.routes) = (issuers, upstreams, routes);
         let exchanged = config.exchanged;
         let mut listeners = Vec::new();

@@ -89,6 +89,14 @@ impl Clock {
             unix_ms: since_epoch.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
         }
     }
+
+    /// Which boot this is; where the kernel doesn't say, one that was never before.
+    pub(crate) fn boot(&self) -> [u8; 16] {
+        let BootId(id) = self.boot_id;
+        let never_before = || u128::from(self.unix_ms) << 64 | u128::from(self.boot_ns);
+        let id = if id == 0 { never_before() } else { id };
+        id.to_be_bytes()
+    }
 }
 
 #[cfg(test)]

@@ -14,8 +14,9 @@ use crate::{
     tenure::Tenure,
     token::{
         Issuer, Jws, ProofRules, TokenFault, TokenHasher, TokenLocation, Verified,
-        issuer as issuer_of,
+        issuer as issuer_of, unix_now,
     },
+    uses::{Once, UseFault, Uses},
 };
 
 /// The trusted issuers by their configured names.
@@ -27,6 +28,8 @@ pub struct Issuers {
     proofs: Arc<Proofs>,
     /// Tokens that are taken back.
     revocations: Arc<Revocations>,
+    /// Tokens that were used, where some are good once.
+    uses: Option<Arc<Uses>>,
     /// Where tokens are besides `Authorization`.
     carriers: Vec<TokenLocation>,
 }
@@ -53,6 +56,7 @@ impl Issuers {
             hasher: TokenHasher::new()?,
             proofs: Arc::new(Proofs::new(ProofRules::default())?),
             revocations: Arc::default(),
+            uses: None,
             carriers,
         })
     }
@@ -69,6 +73,45 @@ impl Issuers {
     pub fn proving(mut self, proofs: Arc<Proofs>) -> Self {
         self.proofs = proofs;
         self
+    }
+
+    /// With the tokens that were used.
+    #[must_use]
+    pub fn remembering(mut self, uses: Arc<Uses>) -> Self {
+        self.uses = Some(uses);
+        self
+    }
+
+    /// The tokens that were used, where that is kept.
+    pub fn uses(&self) -> Option<&Uses> {
+        self.uses.as_deref()
+    }
+
+    /// Uses up what is good once on this route.
+    ///
+    /// # Errors
+    /// When it was used, or it can't be told or written down.
+    pub(crate) fn use_up(&self, route: &Route, caller: Option<&Caller>) -> Result<(), TokenFault> {
+        let single_use = matches!(
+            route.access,
+            Access::Token {
+                single_use: true,
+                ..
+            }
+        );
+        let Some(token) = caller.and_then(Caller::token).filter(|_| single_use) else {
+            return Ok(());
+        };
+        let claims = &token.claims;
+        let once = Once {
+            issuer: &token.issuer,
+            token_id: claims.token_id.as_deref().ok_or(UseFault::NoId)?,
+            issued: claims.issued.ok_or(UseFault::NoIssueTime)?,
+            leeway: token.until.saturating_sub(claims.expires),
+            last: token.until,
+        };
+        let uses = self.uses.as_ref().ok_or(UseFault::Failing)?;
+        Ok(uses.take(&once, unix_now())?)
     }
 
     /// What is known of proofs.

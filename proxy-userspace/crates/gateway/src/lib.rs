@@ -20,6 +20,7 @@
 //!   authenticate  who is calling: the token, against token, or the certificate
 //!   holder        is a token that is bound in the right hands? replay, of what is used once
 //!   revocation    tokens that are taken back; tenure, what goes on of what one let in
+//!   uses          tokens that are good once
 //!   sent          the token as it was sent
 //!   forward       the permitted request to the upstream, and its answer back
 //!   websocket     bytes in both directions, once that was permitted
@@ -99,6 +100,7 @@ mod tls;
 mod token;
 mod trace;
 mod upstream;
+mod uses;
 mod validity;
 mod websocket;
 mod wire;
@@ -146,6 +148,7 @@ pub use upstream::{
     Protocol, Target, Upstream, UpstreamBounds, UpstreamNews, UpstreamRoots, UpstreamSpec,
     UpstreamTls, Upstreams, upstream_client,
 };
+pub use uses::{BootId, Once, UseFault, Uses};
 #[cfg(not(feature = "http3"))]
 pub use without_http3::Http3;
 pub use workers::Workers;

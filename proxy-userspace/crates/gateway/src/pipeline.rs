@@ -363,6 +363,8 @@ async fn serve(
     {
         return Err(BodyFault::TooLarge.into());
     }
+    // The last that can be refused here: what is refused is not used up.
+    gateway.issuers.use_up(found.route(), caller.as_ref())?;
     ledger.permitted(&permit);
     gateway.issuers.withhold(&mut parts.headers);
 

@@ -15,6 +15,7 @@ use crate::{
     pipeline::SourceRefusal,
     token::{ProofFault, ProofRules, TokenFault},
     upstream::UpstreamFault,
+    uses::UseFault,
     websocket::WebSocketFault,
 };
 
@@ -145,7 +146,10 @@ impl Refusal {
             Self::Source(_)
             | Self::Certificate(_)
             | Self::Denied(Denial::Issuer | Denial::Scope) => StatusCode::FORBIDDEN,
-            Self::Token(TokenFault::Proof(ProofFault::Full)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Token(
+                TokenFault::Proof(ProofFault::Full)
+                | TokenFault::Use(UseFault::Full | UseFault::Failing),
+            ) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Request(RequestFault::Method) | Self::NoRoute(NoRoute::Method) => {
                 StatusCode::METHOD_NOT_ALLOWED
             }
@@ -193,7 +197,10 @@ impl Refusal {
                 Holder::Any => &[Dpop, Bearer],
                 Holder::Optional | Holder::Certificate => &[Bearer],
             },
-            Self::Token(TokenFault::Proof(ProofFault::Full)) => &[],
+            Self::Token(
+                TokenFault::Proof(ProofFault::Full)
+                | TokenFault::Use(UseFault::Full | UseFault::Failing),
+            ) => &[],
             Self::Token(TokenFault::Proof(_) | TokenFault::NotBound) => &[Dpop],
             Self::Token(_) | Self::Denied(Denial::Scope) if realm.with_proof => &[Dpop],
             Self::Token(_) | Self::Denied(Denial::Scope) => &[Bearer],
@@ -356,6 +363,12 @@ mod tests {
                 TokenFault::from(ProofFault::Full).into(),
                 503,
                 "dpop_replay_set_full",
+            ),
+            (TokenFault::from(UseFault::Again).into(), 401, "token_used"),
+            (
+                TokenFault::from(UseFault::Failing).into(),
+                503,
+                "token_uses_failing",
             ),
             (
                 CertificateFault::Several.into(),

@@ -19,6 +19,8 @@ pub enum Access {
         holder: Holder,
         /// By what it may be proven who is calling.
         credentials: Credentials,
+        /// Whether a token is good for one request only.
+        single_use: bool,
     },
 }
 

@@ -117,6 +117,7 @@ impl<'a> RouteMatch<'a> {
             scopes,
             holder,
             credentials,
+            ..
         } = &self.route.access
         {
             let nobody = if credentials.takes_tokens() {
@@ -189,6 +190,7 @@ mod tests {
             scopes: set(scopes),
             holder,
             credentials,
+            single_use: false,
         }
     }
 

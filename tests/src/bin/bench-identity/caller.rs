@@ -69,6 +69,7 @@ impl Caller {
                     scopes: BTreeSet::new(),
                     holder: Holder::Optional,
                     credentials: Credentials::Token,
+                    single_use: false,
                 },
                 upstream: "app".to_owned(),
                 relaxed: Relaxations::default(),

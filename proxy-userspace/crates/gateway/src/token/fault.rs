@@ -1,6 +1,7 @@
 //! Why a token is refused.
 
 use super::proof::ProofFault;
+use crate::uses::UseFault;
 
 /// The name, for logs, metrics and audit records, is what this displays; what exactly was wrong with a
 /// header or claim is for `token inspect`.
@@ -57,6 +58,9 @@ pub enum TokenFault {
     /// Its time has not come.
     #[error("token_not_yet_valid")]
     NotYetValid,
+    /// It isn't good for what takes each token once.
+    #[error(transparent)]
+    Use(#[from] UseFault),
     /// It is bound to its holder in a way that isn't known here (RFC 7800).
     #[error("token_binding_unknown")]
     Binding,
