@@ -4,11 +4,17 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use serde_json::Value;
 
-use crate::{daemon::portcullis, front::Front, ground::Ground, run::Rigged};
+use crate::{
+    daemon::portcullis,
+    front::Front,
+    ground::Ground,
+    run::{Rigged, succeed},
+};
 
 /// A ground with a binary of its own, which a test may replace.
 ///
@@ -16,7 +22,7 @@ use crate::{daemon::portcullis, front::Front, ground::Ground, run::Rigged};
 /// When that fails.
 pub fn with_binary(ground: Ground) -> Rigged<(Front, PathBuf)> {
     let binary = ground.scratch.join("portcullis");
-    fs::copy(portcullis(), &binary)?;
+    copy(&portcullis(), &binary)?;
     Ok((ground.start_binary(binary.clone())?, binary))
 }
 
@@ -27,12 +33,21 @@ pub fn with_binary(ground: Ground) -> Rigged<(Front, PathBuf)> {
 pub fn replace(binary: &Path, script: &str) -> Rigged<()> {
     let fresh = binary.with_extension("new");
     if script.is_empty() {
-        fs::copy(portcullis(), &fresh)?;
+        copy(&portcullis(), &fresh)?;
     } else {
-        fs::write(&fresh, script)?;
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
+        let text = binary.with_extension("text");
+        fs::write(&text, script)?;
+        fs::set_permissions(&text, fs::Permissions::from_mode(0o755))?;
+        copy(&text, &fresh)?;
     }
     fs::rename(fresh, binary)?;
+    Ok(())
+}
+
+/// Copies a program in a process of its own: what this one writes to, the children that its other threads start
+/// have open until they are another program, and nothing can be executed that somebody writes to (`ETXTBSY`).
+fn copy(from: &Path, to: &Path) -> Rigged<()> {
+    succeed(Command::new("cp").arg("--preserve=mode").arg(from).arg(to))?;
     Ok(())
 }
 
