@@ -1,7 +1,7 @@
 //! Tokens that are taken back: by whom, until when, why; durable before it is said, and in force at once.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     process,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -53,7 +53,7 @@ pub(crate) enum RevocationError {
 }
 
 /// Which tokens are meant: those of which all holds that is given.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Which {
     /// Value of `iss`; in a request also an issuer's configured name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,7 +127,21 @@ pub(crate) struct Keeper {
 #[derive(Default)]
 struct Kept {
     all: BTreeMap<u64, Revoked>,
+    /// Numbers, by what is revoked.
+    numbers: HashMap<Which, u64>,
     next: u64,
+}
+
+impl Kept {
+    fn insert(&mut self, revoked: Revoked) {
+        self.numbers.insert(revoked.which.clone(), revoked.id);
+        self.all.insert(revoked.id, revoked);
+    }
+
+    fn remove(&mut self, revoked: &Revoked) {
+        self.numbers.remove(&revoked.which);
+        self.all.remove(&revoked.id);
+    }
 }
 
 impl Keeper {
@@ -138,7 +152,7 @@ impl Keeper {
     pub(crate) fn load(lists: Arc<Lists>, journal: Arc<Journal>) -> Result<Self, ListError> {
         let mut kept = Kept::default();
         for (_, revoked) in lists.stored_as::<Revoked>(STORED)? {
-            kept.all.insert(revoked.id, revoked);
+            kept.insert(revoked);
         }
         let next = lists.stored_as::<u64>(NEXT)?.pop();
         let last = kept.all.last_key_value().map_or(0, |(id, _)| *id);
@@ -193,18 +207,16 @@ impl Keeper {
         }
         let mut kept = self.kept();
         let mut next = kept.next;
-        let mut made: Vec<Revoked> = Vec::new();
-        let before: HashMap<String, u64> = kept
-            .all
-            .values()
-            .map(|it| (key_of(&it.which), it.id))
-            .collect();
+        let (mut made, mut seen) = (Vec::new(), HashSet::new());
         for which in wish.which {
             let which = self.by_value(which)?;
+            if !seen.insert(which.clone()) {
+                continue;
+            }
             if which == Which::default() {
                 return Err(RevocationError::Nothing);
             }
-            let known = before.get(&key_of(&which)).and_then(|id| kept.all.get(id));
+            let known = kept.numbers.get(&which).and_then(|id| kept.all.get(id));
             let revoked = match known {
                 Some(known) => Revoked {
                     until_ms: known.until_ms.zip(wish.until_ms).map(|(a, b)| a.max(b)),
@@ -238,7 +250,7 @@ impl Keeper {
         ));
         self.lists.store(documents)?;
         kept.next = next;
-        kept.all.extend(made.iter().map(|it| (it.id, it.clone())));
+        made.iter().cloned().for_each(|it| kept.insert(it));
         self.put_in_force(&kept);
         drop(kept);
         for it in &made {
@@ -288,9 +300,7 @@ impl Keeper {
     fn remove(&self, kept: &mut Kept, those: &[Revoked]) -> Result<(), RevocationError> {
         let document = |it: &Revoked| Document::remove(STORED, it.id.to_string());
         self.lists.store(those.iter().map(document).collect())?;
-        for it in those {
-            kept.all.remove(&it.id);
-        }
+        those.iter().for_each(|it| kept.remove(it));
         self.put_in_force(kept);
         Ok(())
     }
@@ -332,11 +342,6 @@ pub(crate) async fn expire(keeper: Arc<Keeper>) {
             tracing::error!(%error, "revocations whose time is over could not be taken off");
         }
     }
-}
-
-/// Two are the same when they have this in common.
-fn key_of(which: &Which) -> String {
-    serde_json::to_string(which).unwrap_or_default()
 }
 
 fn stored(revoked: &Revoked) -> Document {

@@ -90,16 +90,11 @@ fn build_driver(tree: &Tree, program: &str) -> Result<Invocation, Failure> {
     Ok(driver.env(BINARY_VARIABLE, tree.built(true, "portcullis")))
 }
 
-/// Builds the benchmark of identity, and becomes it. It takes neither root nor the product's binary. Returns
-/// only what went wrong.
+/// Builds the product and the benchmark of identity, and becomes that. It takes no root. Returns only what went
+/// wrong.
 pub(crate) fn become_identity_bench(tree: &Tree, args: Vec<String>) -> Result<(), Failure> {
-    const PROGRAM: &str = "bench-identity";
-    setup::ensure(tree, &[Need::Host])?;
-    cargo_build(tree, true, &["-p", "portcullis-tests", "--bin", PROGRAM])?;
-    Err(become_driver(
-        Invocation::new(tree.built(true, PROGRAM)),
-        args,
-    ))
+    setup::ensure(tree, &[Need::Host, Need::Ebpf, Need::Rig])?;
+    Err(become_driver(build_driver(tree, "bench-identity")?, args))
 }
 
 /// Makes sure of root, of the machine's programs and of the product's eBPF object.

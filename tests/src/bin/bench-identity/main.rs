@@ -4,12 +4,16 @@
 //! caller   an issuer with its keys in a file, a route, requests with tokens
 //! verify   a token seen before, a token never seen, and the bare signature beside it
 //! storm    a hundred thousand tokens with random key ids, and good ones beside
+//! remembered  a million tokens that are good once
+//! taken_back  tokens that are revoked, on a proxy that serves
 //! ```
 //!
-//! Everything runs on one thread, and is compared with what ran on it in the same run.
+//! The first two run on one thread, and are compared with what ran on it in the same run.
 
 mod caller;
+mod remembered;
 mod storm;
+mod taken_back;
 mod verify;
 
 use std::process::ExitCode;
@@ -34,12 +38,16 @@ fn bench() -> Rigged<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let figures = runtime.block_on(async {
+    // Before anything else takes memory.
+    let remembered = remembered::figures()?;
+    let mut figures = runtime.block_on(async {
         let caller = Caller::set().await?;
         let mut figures = verify::figures(&caller).await?;
         figures.extend(storm::figures(&caller).await?);
         Rigged::Ok(figures)
     })?;
+    figures.extend(remembered);
+    figures.extend(taken_back::figures()?);
     if json {
         let all: Map<String, Value> = figures
             .iter()
