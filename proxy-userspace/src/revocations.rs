@@ -70,7 +70,8 @@ pub(crate) struct Which {
 }
 
 impl Which {
-    fn in_force(&self) -> Revocation {
+    /// As requests meet it.
+    pub(crate) fn in_force(&self) -> Revocation {
         Revocation {
             issuer: self.issuer.clone(),
             token_id: self.token_id.clone(),

@@ -5,6 +5,7 @@ mod revoke;
 
 use std::{
     error::Error,
+    fmt::Write as _,
     fs::{self, File},
     io::{self, Read as _, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
@@ -26,7 +27,8 @@ use serde_json::{Value, json};
 use crate::{
     admin::Request,
     cli::{Mint, Output, Token},
-    config, tell,
+    config::{self, Config},
+    tell,
 };
 
 /// More than any token that is read further.
@@ -68,14 +70,23 @@ fn inspect(
 ) -> Result<ExitCode, Box<dyn Error>> {
     let token = read_token(token)?;
     let token = token.as_str();
-    let config = config::load(config)?.service;
+    let Config {
+        service: config,
+        admin_socket,
+        ..
+    } = config::load(config)?;
     let without_keys = load_keys(&config.issuers, fetch)?;
-    let examined = examine(token, &config.issuers);
+    let revoked = revoke::in_force(&admin_socket);
+    let examined = examine(token, &config.issuers, revoked.as_ref().ok());
     let routes = config.routes.routes();
     let text = if output.json {
         format!("{}\n", as_json(&examined, routes))
     } else {
-        as_text(&examined, routes, &without_keys)
+        let mut text = as_text(&examined, routes, &without_keys);
+        if let Err(why) = &revoked {
+            let _ = writeln!(text, "whether it is revoked isn't known: {why}");
+        }
+        text
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(match examined.outcome {

@@ -58,7 +58,7 @@ fn inspect_says_what_the_proxy_says_and_never_the_signature() -> Rigged<()> {
     let crit = r#"{"alg":"ES256","kid":"key-1","crit":["x"]}"#;
     let good = claims(json!({})).to_string();
     let cases = [
-        (issuer.sign(&claims(json!({})))?, "", "time"),
+        (issuer.sign(&claims(json!({})))?, "", "revocation"),
         (
             issuer.sign(&claims(json!({"exp": unix_now() - 99})))?,
             "token_expired",
@@ -137,6 +137,16 @@ fn inspect_says_what_the_proxy_says_and_never_the_signature() -> Rigged<()> {
         "{said}"
     );
     assert!(!said.contains("public"), "{said}");
+    // What is revoked is asked of the daemon that runs.
+    front
+        .daemon
+        .ask(&["token", "revoke", "--subject", "alice"])?;
+    let said = text(&inspect(&config, &cases[0].0, &[])?);
+    assert!(said.contains("token_revoked"), "{said}");
+    let (_, ground) = front.stop()?;
+    let said = text(&inspect(&config, &cases[0].0, &[])?);
+    assert!(said.contains("whether it is revoked isn't known"), "{said}");
+    drop(ground);
     Ok(())
 }
 

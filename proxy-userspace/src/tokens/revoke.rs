@@ -2,16 +2,18 @@
 
 use std::{
     error::Error,
+    path::Path,
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use gateway::Revocations;
 use serde_json::Value;
 
 use super::read_token;
 use crate::{
-    admin::Request,
+    admin::{Reply, Request, ask},
     cli::{About, Revoke},
     millis,
     revocations::Which,
@@ -64,6 +66,19 @@ pub(super) fn revoke(order: Revoke) -> Result<ExitCode, Box<dyn Error>> {
         reason,
     };
     tell(&daemon, &request)
+}
+
+/// What is revoked in the daemon that runs.
+pub(super) fn in_force(socket: &Path) -> Result<Revocations, Box<dyn Error>> {
+    let about = Which::default();
+    let all = match ask(socket, &Request::Revocations { about, known: None })? {
+        Reply::Revocations { revocations, .. } => revocations.unwrap_or_default(),
+        Reply::Error { message } => return Err(message.into()),
+        _ => return Err("the daemon answers something else".into()),
+    };
+    let in_force = Revocations::default();
+    in_force.exchange(all.iter().map(|it| it.which.in_force()));
+    Ok(in_force)
 }
 
 /// What a token says of itself, unproven: a forged one takes back what it names, which is for whoever may

@@ -36,6 +36,7 @@
 //! metrics       what is counted of all that
 //! runtimes      how many tasks there are
 //! observe       a listener for those who watch
+//! inspect       why a token is accepted or refused, told step by step
 //! token         is it current, meant for us, and signed by an issuer we trust?
 //! fetch         one document over HTTPS, under the rules against SSRF
 //! address       which addresses may be asked for one
@@ -74,6 +75,7 @@ mod greet;
 mod holder;
 #[cfg(feature = "http3")]
 mod http3;
+mod inspect;
 mod keepalive;
 mod lateness;
 mod ledger;
@@ -125,6 +127,7 @@ pub use fetch::{FetchBounds, FetchError, Fetched, Fetcher, Validators};
 pub use holder::Proofs;
 #[cfg(feature = "http3")]
 pub use http3::Http3;
+pub use inspect::{Examined, examine};
 pub use listener::{Listener, ListenerLimits, ListenerSpec, Speaks};
 pub use live::Live;
 pub use metrics::Metrics;
@@ -139,9 +142,9 @@ pub use stamp::FileStamp;
 pub use staple::StapleFault;
 pub use tls::{Alpn, ServerTls, TlsError, crypto_provider, server_tls, trust_anchors};
 pub use token::{
-    Algorithm, ClaimMap, ClaimPath, ClaimValue, Discovery, Examined, Issuer, IssuerRules, KeyError,
-    KeyNews, KeyReport, KeySet, KeySource, KeyStore, KeyTimes, Passed, ProofFault, ProofRules,
-    RequiredClaim, TokenFault, TokenLocation, examine, examine_proof,
+    Algorithm, ClaimMap, ClaimPath, ClaimValue, Discovery, Issuer, IssuerRules, KeyError, KeyNews,
+    KeyReport, KeySet, KeySource, KeyStore, KeyTimes, Passed, ProofFault, ProofRules,
+    RequiredClaim, TokenFault, TokenLocation, examine_proof,
 };
 pub use upstream::{
     Balance, ClientIdentity, Ejection, EndpointRule, EndpointState, HealthCheck, HealthRequest,

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use policy::Principal;
-
-use super::{Header, Issuer, Jws, TokenFault, issuer as issuer_of, verified::unix_now};
+use super::{
+    Header, Issuer, Jws, TokenFault, issuer as issuer_of,
+    verified::{Verified, unix_now},
+};
 
 /// Hears what a token has passed.
 pub(crate) trait Narrator {
@@ -29,28 +30,16 @@ impl Narrator for Passed {
     }
 }
 
-/// What came of it.
-#[derive(Clone, Debug)]
-pub struct Examined {
-    /// What the token has passed; the step after the last is the one that refused it.
-    pub passed: Passed,
-    /// Who holds it, or why it is refused.
-    pub outcome: Result<Arc<Principal>, TokenFault>,
-}
-
 /// Judges a token by the rules of whichever of the issuers it names and by the keys that are loaded, as a
 /// request's is. Nothing is remembered, and no key is fetched.
-pub fn examine(token: &str, issuers: &[Arc<Issuer>]) -> Examined {
-    let mut passed = Passed::default();
-    let outcome = walk(token, issuers, &mut passed);
-    Examined { passed, outcome }
-}
-
-fn walk(
+///
+/// # Errors
+/// Why it is refused; `passed` ends with the step before.
+pub(crate) fn examine(
     token: &str,
     issuers: &[Arc<Issuer>],
     passed: &mut Passed,
-) -> Result<Arc<Principal>, TokenFault> {
+) -> Result<Verified, TokenFault> {
     let jws = Jws::parse(token)?;
     passed.passed("form", || {
         format!(
@@ -67,6 +56,5 @@ fn walk(
     passed.passed("issuer", || format!("{claimed:?} is issuer {name:?}"));
     let header = Header::of(&jws.header)?;
     let keys = issuer.keys().current();
-    let verified = issuer.judge(&jws, &header, keys, unix_now(), passed)?;
-    Ok(verified.principal)
+    issuer.judge(&jws, &header, keys, unix_now(), passed)
 }

@@ -48,8 +48,9 @@ use policy::Principal;
 
 pub use claims::{ClaimMap, ClaimPath, ClaimValue, RequiredClaim};
 pub(crate) use claims::{Claims, issuer};
-pub use examine::{Examined, Passed, examine};
-use examine::{Narrator, Silent};
+pub use examine::Passed;
+use examine::Silent;
+pub(crate) use examine::{Narrator, examine};
 pub use fault::TokenFault;
 pub(crate) use jws::{Header, Jws};
 pub use key_source::{Discovery, KeySource};

@@ -13,7 +13,7 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
-    Algorithm, ClaimMap, Issuer, IssuerRules, KeySource, KeyStore, KeyTimes, TokenFault,
+    Algorithm, ClaimMap, Issuer, IssuerRules, KeySource, KeyStore, KeyTimes, Passed, TokenFault,
     TokenLocation, examine,
 };
 
@@ -84,7 +84,7 @@ impl Rig {
         let mut best = Duration::MAX;
         for _ in 0..5 {
             let began = Instant::now();
-            let outcome = examine(token, &self.issuers).outcome;
+            let outcome = examine(token, &self.issuers, &mut Passed::default());
             best = best.min(began.elapsed());
             if best <= LONGEST {
                 return outcome.map(|_| ());
