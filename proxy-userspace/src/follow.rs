@@ -14,7 +14,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Has in force what is revoked by the process that answers on this socket. Never ends.
 pub(crate) async fn revocations(socket: PathBuf, keeper: Arc<Keeper>) {
-    let mut known = None;
+    let (mut known, mut is_told) = (None, false);
     loop {
         let request = Request::Revocations {
             about: Which::default(),
@@ -30,11 +30,16 @@ pub(crate) async fn revocations(socket: PathBuf, keeper: Arc<Keeper>) {
                 keeper.adopt(&all);
                 known = Some(version);
             }
-            Ok(Ok(Reply::Revocations { .. })) => {}
-            Ok(Ok(_)) => tracing::warn!("the next process doesn't say what is revoked"),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "it isn't known what is revoked since the hand-over");
+            Ok(Ok(Reply::Revocations { .. })) => is_told = false,
+            Ok(Ok(_)) if !is_told => {
+                tracing::warn!("the next process doesn't say what is revoked");
+                is_told = true;
             }
+            Ok(Err(error)) if !is_told => {
+                tracing::warn!(%error, "it isn't known what is revoked since the hand-over");
+                is_told = true;
+            }
+            Ok(_) => {}
             Err(_) => return,
         }
         time::sleep(INTERVAL).await;

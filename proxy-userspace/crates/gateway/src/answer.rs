@@ -185,7 +185,8 @@ impl Relayed {
             Poll::Pending => self.pace.poll_over(context).map(|fault| Some(Err(fault))),
             Poll::Ready(polled) => {
                 self.pace.waiting = None;
-                if let Some(tenure) = &mut self.pace.tenure
+                // What has come to its end is whole, whatever becomes of its token.
+                if let (Some(Ok(_)), Some(tenure)) = (&polled, &mut self.pace.tenure)
                     && let Err(fault) = tenure.stands()
                 {
                     return Poll::Ready(Some(Err(fault.into())));
