@@ -152,6 +152,7 @@ fn after_an_upgrade_that_fails_late_proofs_are_good_again() -> Rigged<()> {
     becomes_good(&front)
 }
 
+/// Case 57.
 #[test]
 fn where_nonces_are_required_each_proof_quotes_one_in_force() -> Rigged<()> {
     let ground = Ground::set()?.alter("[admin]", "[dpop]\nnonce = true\n\n[admin]")?;

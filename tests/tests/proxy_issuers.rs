@@ -6,6 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis_tests::{
     front::{Answer, Front},
     ground::Ground,
+    heirs::rewrite,
     key_server::KeyServer,
     pki::{TokenIssuer, sign_with_secret, unix_now},
     run::Rigged,
@@ -20,6 +21,7 @@ fn assert_refused(front: &Front, answer: &Answer, reason: &str) -> Rigged<()> {
     Ok(())
 }
 
+/// Case 59.
 #[test]
 fn a_token_anywhere_but_in_the_authorization_field_is_not_seen() -> Rigged<()> {
     let front = Front::open()?;
@@ -63,6 +65,7 @@ fn with_partner(location: &str, orders: &str) -> Rigged<(Ground, TokenIssuer)> {
     Ok((ground, partner))
 }
 
+/// Case 61.
 #[test]
 fn a_verdict_is_known_to_its_issuer_and_on_its_routes_alone() -> Rigged<()> {
     let orders = "issuers = [\"main\"]\nscopes = [\"orders:read\"]";
@@ -102,6 +105,80 @@ fn a_verdict_is_known_to_its_issuer_and_on_its_routes_alone() -> Rigged<()> {
     let answer = front.get("/orders/1", &little)?;
     assert_eq!(answer.status, 403);
     assert_eq!(front.get("/orders/1", &little)?.status, 403);
+    Ok(())
+}
+
+/// Case 61: with other rules in force than those that it was reached by.
+#[test]
+fn a_verdict_is_not_known_any_more_once_the_rules_are_others() -> Rigged<()> {
+    let orders = "issuers = [\"main\"]\nscopes = [\"orders:read\"]";
+    let (ground, partner) = with_partner("", orders)?;
+    let ground = ground.add("name = \"main\"", "leeway = \"5m\"")?;
+    let mut front = ground.start()?;
+    let claims = front.ground.issuer.claims("alice", "orders:read files");
+    let mut late = claims.clone();
+    late["exp"] = json!(unix_now() - 100);
+    let [whole, late] = [claims, late].map(|claims| front.ground.issuer.sign(&claims));
+    let (whole, late) = (whole?, late?);
+    let theirs = partner.token("alice", "orders:read files")?;
+    for (from, to, token, reason) in [
+        (
+            "audiences = [\"api\"]",
+            "audiences = [\"other\"]",
+            &whole,
+            "token_audience_wrong",
+        ),
+        (
+            "name = \"main\"",
+            "name = \"main\"\nrequired_claims = { tenant = \"a\" }",
+            &whole,
+            "token_claim_required",
+        ),
+        (
+            "name = \"main\"",
+            "name = \"main\"\nclaims = { subject = \"email\" }",
+            &whole,
+            "token_claims_invalid",
+        ),
+        ("leeway = \"5m\"", "leeway = \"1s\"", &late, "token_expired"),
+        (
+            "issuers = [\"main\"]",
+            "issuers = [\"partner\"]",
+            &whole,
+            "token_issuer_unknown",
+        ),
+        (
+            "issuers = [\"main\"]",
+            "issuers = [\"partner\", \"main\"]",
+            &whole,
+            "",
+        ),
+        (
+            "name = \"main\"",
+            "name = \"main\"\ntoken_cookie = \"sid\"",
+            &whole,
+            "token_missing",
+        ),
+    ] {
+        for _ in 0..2 {
+            assert_eq!(front.get("/orders/1", token)?.status, 200, "{to}");
+        }
+        rewrite(&mut front, from, to)?;
+        front.daemon.ask(&["reload"])?;
+        for _ in 0..2 {
+            let answer = front.get("/orders/1", token)?;
+            if reason.is_empty() {
+                assert_eq!(answer.status, 200, "{to}: {answer:?}");
+            } else {
+                assert_refused(&front, &answer, reason)?;
+            }
+        }
+        // What is known of one issuer says nothing of the other.
+        let answer = front.get("/files/1", &theirs)?;
+        assert_eq!(answer.status, 404, "{to}: {answer:?}");
+        rewrite(&mut front, to, from)?;
+        front.daemon.ask(&["reload"])?;
+    }
     Ok(())
 }
 

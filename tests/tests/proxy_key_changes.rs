@@ -44,6 +44,7 @@ fn keys_are_where_the_metadata_of_the_issuer_says() -> Rigged<()> {
     Ok(())
 }
 
+/// Case 50.
 #[test]
 fn metadata_of_another_issuer_or_that_leads_elsewhere_gives_no_keys() -> Rigged<()> {
     type Metadata = fn(&str) -> String;
@@ -180,6 +181,7 @@ fn keys_that_are_exchanged_under_load_lose_no_request() -> Rigged<()> {
     Ok(())
 }
 
+/// Case 49.
 #[test]
 fn unknown_keys_have_the_keys_fetched_once_an_interval() -> Rigged<()> {
     let ground = Ground::set()?;

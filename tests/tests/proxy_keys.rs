@@ -1,15 +1,23 @@
 //! Where an issuer's keys come from: a file that is read again, or an HTTPS URL that may not lead
 //! inside the network unasked.
 
-use std::time::Duration;
+use std::{
+    net::{TcpListener, TcpStream},
+    time::Duration,
+};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis_tests::{
     front::Front,
     ground::Ground,
     key_server::KeyServer,
+    list_server::{Answer, ListServer},
     pki::TokenIssuer,
     run::{Rigged, eventually},
 };
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(15);
 
 fn assert_no_keys(front: &Front, why: &str) -> Rigged<()> {
     let printed = front.daemon.printed();
@@ -45,6 +53,7 @@ fn keys_come_over_https_by_a_name_that_leads_to_listed_addresses() -> Rigged<()>
     Ok(())
 }
 
+/// Case 50.
 #[test]
 fn a_url_with_an_address_that_is_not_listed_is_no_configuration() -> Rigged<()> {
     for (url, allowed, why) in [
@@ -75,6 +84,7 @@ fn a_url_with_an_address_that_is_not_listed_is_no_configuration() -> Rigged<()> 
     Ok(())
 }
 
+/// Case 50.
 #[test]
 fn a_name_that_leads_inside_the_network_is_not_asked() -> Rigged<()> {
     let ground = Ground::set()?;
@@ -86,6 +96,138 @@ fn a_name_that_leads_inside_the_network_is_not_asked() -> Rigged<()> {
     Ok(())
 }
 
+/// Case 48: what a token's header names is a name and nothing else, where all of it could be asked and read.
+#[test]
+fn nothing_that_a_header_names_is_asked_or_read() -> Rigged<()> {
+    let trap = TcpListener::bind(("127.0.0.1", 0))?;
+    let at = trap.local_addr()?;
+    let ground = Ground::set()?;
+    let stranger = TokenIssuer::new("https://issuer.example", "key-1")?;
+    let file = ground.scratch.write("stranger.json", stranger.jwks())?;
+    let file = file.display();
+    let keys = KeyServer::start(&ground)?;
+    let url = keys.url("127.0.0.1", "/jwks.json");
+    let front = KeyServer::keys_at(ground, &url, "\"127.0.0.1/32\"")?.start()?;
+    let payload = stranger.claims("alice", "orders:read").to_string();
+    for place in [
+        keys.url("127.0.0.1", "/stranger.json"),
+        format!("https://{at}/stranger.json"),
+        format!("http://{at}/stranger.json"),
+        format!("//{at}/stranger.json"),
+        format!("file://{file}"),
+        file.to_string(),
+        "../stranger.json".to_owned(),
+        "' UNION SELECT 'key-1".to_owned(),
+    ] {
+        for (name, reason) in [
+            ("kid", "token_key_unknown"),
+            ("jku", "token_header_refused"),
+            ("x5u", "token_header_refused"),
+        ] {
+            let mut header = json!({"alg": "ES256", "kid": "key-1"});
+            header[name] = json!(place);
+            let token = stranger.sign_text(&header.to_string(), &payload)?;
+            let answer = front.get("/orders/1", &token)?;
+            assert_eq!(answer.status, 401, "{header}: {answer:?}");
+            let record = front.record_of(answer.field("x-request-id"))?;
+            assert_eq!(record["reason"], reason, "{header}");
+        }
+    }
+    let asked = keys.asked(&front.ground)?;
+    let own = ["/jwks.json", "/jwks.json"];
+    assert_eq!(asked, own, "the issuer's own, at the start and once more");
+    let us = TcpStream::connect(at)?;
+    let (_, first) = trap.accept()?;
+    assert_eq!(first, us.local_addr()?, "nobody was there before");
+    assert_eq!(front.heard()?, [""; 0]);
+    Ok(())
+}
+
+/// Cases 50 and 53: whatever the server does once its keys were good.
+#[test]
+fn the_last_good_keys_stay_whatever_the_server_says_instead() -> Rigged<()> {
+    let ground = Ground::set()?;
+    let server = ListServer::start(&ground.pki)?;
+    let good = Answer::List(ground.issuer.jwks(), "\"one\"".to_owned());
+    server.answer("/jwks.json", good.clone());
+    let url = server.url("/jwks.json");
+    let front = KeyServer::keys_at(ground, &url, "\"127.0.0.1/32\"")?
+        .add("name = \"main\"", "jwks_refresh = \"100ms\"")?
+        .start()?;
+    let token = front.token("orders:read")?;
+    let stranger = TokenIssuer::new("https://issuer.example", "key-2")?;
+    let new = stranger.token("alice", "orders:read")?;
+    let key: Value = serde_json::from_str(&stranger.public_key()).unwrap_or_default();
+    let mut named_as_ours = key.clone();
+    named_as_ours["kid"] = json!("key-1");
+    let short = URL_SAFE_NO_PAD.encode([0xff; 128]);
+    let list = |text: String| Answer::List(text, "\"two\"".to_owned());
+    let set = |keys: Value| list(json!({ "keys": keys }).to_string());
+    let to = |place: &str| Answer::Head(format!("302 Found\r\nLocation: {place}"));
+    let instead = [
+        (Answer::Slow, "no whole answer within 5 s"),
+        (Answer::Endless, "larger than 262144 bytes or broken off"),
+        (
+            Answer::Truncated(stranger.jwks()),
+            "larger than 262144 bytes or broken off",
+        ),
+        (to(&server.url("/others.json")), "/others.json"),
+        (to("http://169.254.169.254/latest"), "169.254.169.254"),
+        (
+            Answer::Head("304 Not Modified".to_owned()),
+            "the server answered 304",
+        ),
+        (
+            Answer::Head("429 Too Many Requests\r\nRetry-After: 600".to_owned()),
+            "the server answered 429",
+        ),
+        (
+            Answer::Head("500 Internal Server Error".to_owned()),
+            "the server answered 500",
+        ),
+        (Answer::Page(stranger.jwks()), "the server sent text/html"),
+        (list("{\"keys\":".to_owned()), "not a JSON Web Key Set: EOF"),
+        (
+            list("{\"keys\":[],\"keys\":[]}".to_owned()),
+            "a member stands twice",
+        ),
+        (set(json!([])), "no usable key in it: it is empty"),
+        (
+            set(json!([key, named_as_ours, named_as_ours])),
+            "two keys with the id",
+        ),
+        (
+            set(json!([{"kty": "RSA", "kid": "key-2", "n": short, "e": "AQAB"}])),
+            "RSA with 1024 bits",
+        ),
+    ];
+    server.answer("/others.json", list(stranger.jwks()));
+    for (answer, why) in instead {
+        let said = front.daemon.printed().matches(why).count();
+        server.answer("/jwks.json", answer);
+        eventually(why, SOON, || {
+            let printed = front.daemon.printed();
+            (printed.matches(why).count() > said).then_some(())
+        })?;
+        let served = front.get("/orders/1", &token)?;
+        assert_eq!(served.status, 200, "{why}: {served:?}");
+        // Whoever names another key waits for a bounded time.
+        let refused = front.get("/orders/1", &new)?;
+        assert_eq!(refused.status, 401, "{why}: {refused:?}");
+    }
+    let asked = server.heads();
+    let elsewhere = asked
+        .iter()
+        .find(|head| !head.starts_with("GET /jwks.json "));
+    assert_eq!(elsewhere, None, "no redirect is followed");
+    server.answer("/jwks.json", good);
+    front.audited("the keys are back", |line| line["step"] == "keys_recovered")?;
+    let served = front.get("/orders/1", &token)?;
+    assert_eq!(served.status, 200, "{served:?}");
+    Ok(())
+}
+
+/// Case 50.
 #[test]
 fn a_redirect_is_not_followed() -> Rigged<()> {
     let ground = Ground::set()?;
@@ -95,6 +237,7 @@ fn a_redirect_is_not_followed() -> Rigged<()> {
     assert_no_keys(&front, "the server answered 302")
 }
 
+/// Case 50.
 #[test]
 fn an_oversize_answer_or_an_error_gives_no_keys() -> Rigged<()> {
     for (path, why) in [
@@ -131,6 +274,7 @@ fn a_rotated_key_is_accepted_after_a_refresh_and_the_old_one_no_more() -> Rigged
         .add("name = \"main\"", "jwks_refresh = \"1s\"")?
         .start()?;
     let old = front.token("orders:read")?;
+    assert_eq!(front.get("/orders/before", &old)?.status, 200);
     let next = TokenIssuer::new("https://issuer.example", "key-2")?;
     let token = next.token("alice", "orders:read")?;
     let early = front.get("/orders/early", &token)?;
@@ -145,7 +289,13 @@ fn a_rotated_key_is_accepted_after_a_refresh_and_the_old_one_no_more() -> Rigged
     let late = front.get("/orders/late", &old)?;
     assert_eq!(late.status, 401);
     let heard = front.heard()?;
-    assert_eq!(heard, ["GET /orders/rotated HTTP/1.1"]);
+    assert_eq!(
+        heard,
+        [
+            "GET /orders/before HTTP/1.1",
+            "GET /orders/rotated HTTP/1.1"
+        ]
+    );
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! Upstreams by name, with a resolver that says what a test wants: names that lead where no request should go
-//! (case 69), at once or later.
+//! Upstreams and issuers by name, with a resolver that says what a test wants: names that lead where no request should go
+//! (cases 50 and 69), at once or later.
 
 use std::{fs, io::Write as _, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 
@@ -7,7 +7,9 @@ use portcullis_tests::{
     daemon::portcullis,
     front::Front,
     ground::Ground,
+    key_server::KeyServer,
     run::{Rigged, eventually},
+    scene::HOST,
     scripted::Scripted,
 };
 
@@ -117,5 +119,46 @@ fn a_name_that_leads_there_later_is_refused_then_and_the_last_good_address_serve
         (answer.status == 200).then_some(())
     })?;
     assert_eq!(trap.connections(), 0);
+    Ok(())
+}
+
+/// Case 50: the keys of an issuer whose name leads inside the network later.
+#[test]
+fn keys_at_a_name_that_leads_there_later_are_not_asked_for_and_the_last_good_ones_serve()
+-> Rigged<()> {
+    let named = named(&format!("127.0.0.1 {HOST}\n"))?;
+    let keys = KeyServer::start(&named.ground)?;
+    let front = KeyServer::keys_at(
+        named.ground,
+        &keys.url(HOST, "/jwks.json"),
+        "\"127.0.0.1/32\"",
+    )?
+    .add("name = \"main\"", "jwks_refresh = \"100ms\"")?
+    .start_binary(named.binary)?;
+    let token = front.token("orders:read")?;
+    assert_eq!(front.get("/orders/1", &token)?.status, 200);
+    for address in [
+        "169.254.169.254",
+        "127.0.0.2",
+        "10.0.0.1",
+        "::1",
+        "fe80::1",
+        "fd00:ec2::254",
+        "::ffff:169.254.169.254",
+    ] {
+        let good = format!("127.0.0.1 {HOST}\n{address} {HOST}\n");
+        fs::write(&named.hosts, good)?;
+        let told = format!(
+            "{} is not a public address",
+            address.trim_start_matches("::ffff:")
+        );
+        let said = front.daemon.printed().matches(&told).count();
+        eventually(&told, SOON, || {
+            let printed = front.daemon.printed();
+            (printed.matches(&told).count() > said).then_some(())
+        })?;
+        let served = front.get("/orders/1", &token)?;
+        assert_eq!(served.status, 200, "{address}: {served:?}");
+    }
     Ok(())
 }

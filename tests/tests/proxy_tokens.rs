@@ -63,6 +63,7 @@ fn assert_nothing_heard(front: &Front) -> Rigged<()> {
     Ok(())
 }
 
+/// Cases 55 (five parts) and 59.
 #[test]
 fn no_token_another_scheme_or_two_tokens_are_refused() -> Rigged<()> {
     let front = Front::open()?;
@@ -99,6 +100,7 @@ fn no_token_another_scheme_or_two_tokens_are_refused() -> Rigged<()> {
     assert_nothing_heard(&front)
 }
 
+/// Case 46.
 #[test]
 fn a_token_that_nobody_signed_is_refused() -> Rigged<()> {
     let front = Front::open()?;
@@ -137,6 +139,7 @@ fn a_token_that_nobody_signed_is_refused() -> Rigged<()> {
     assert_nothing_heard(&front)
 }
 
+/// Case 47.
 #[test]
 fn a_public_key_is_no_shared_secret() -> Rigged<()> {
     let front = Front::open()?;
@@ -144,7 +147,8 @@ fn a_public_key_is_no_shared_secret() -> Rigged<()> {
     let header = r#"{"alg":"HS256","typ":"JWT","kid":"key-1"}"#;
     let key = front.ground.issuer.public_key();
     let set = front.ground.issuer.jwks();
-    for secret in [key.as_str(), set.as_str(), ""] {
+    let pem = front.ground.issuer.public_key_pem();
+    for secret in [key.as_str(), set.as_str(), pem, pem.trim_end(), ""] {
         let token = sign_with_secret(header, &payload, secret.as_bytes())?;
         assert_refused(&front, secret, &token, "token_algorithm_refused")?;
         // And with the header of the algorithm that is allowed.
@@ -196,6 +200,7 @@ fn a_token_that_was_changed_is_refused() -> Rigged<()> {
     assert_nothing_heard(&front)
 }
 
+/// Case 54.
 #[test]
 fn issuer_audience_and_subject_are_required_and_exact() -> Rigged<()> {
     let front = Front::open()?;
@@ -276,6 +281,7 @@ fn issuer_audience_and_subject_are_required_and_exact() -> Rigged<()> {
     Ok(())
 }
 
+/// Case 51.
 #[test]
 fn times_are_whole_seconds_and_kept_with_a_leeway_of_thirty() -> Rigged<()> {
     let front = Front::open()?;
@@ -360,6 +366,7 @@ fn a_configured_leeway_is_kept() -> Rigged<()> {
     assert_nothing_heard(&front)
 }
 
+/// Case 48.
 #[test]
 fn a_key_id_is_a_name_and_nothing_else() -> Rigged<()> {
     let front = Front::open()?;
@@ -389,6 +396,7 @@ fn a_key_id_is_a_name_and_nothing_else() -> Rigged<()> {
     assert_served(&front, "no id, where there is one key", &token)
 }
 
+/// Cases 48 and 55.
 #[test]
 fn a_header_that_points_at_keys_or_asks_for_extensions_is_refused() -> Rigged<()> {
     let front = Front::open()?;
@@ -418,6 +426,7 @@ fn a_header_that_points_at_keys_or_asks_for_extensions_is_refused() -> Rigged<()
     assert_nothing_heard(&front)
 }
 
+/// Case 52.
 #[test]
 fn a_member_that_stands_twice_is_refused() -> Rigged<()> {
     let front = Front::open()?;
@@ -453,6 +462,7 @@ fn a_member_that_stands_twice_is_refused() -> Rigged<()> {
     assert_nothing_heard(&front)
 }
 
+/// Case 52.
 #[test]
 fn a_token_has_a_bounded_size_and_depth() -> Rigged<()> {
     let front = Front::open()?;
