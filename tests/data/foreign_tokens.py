@@ -1,9 +1,11 @@
-"""Tokens of two libraries that aren't Portcullis's, PyJWT and jwcrypto, for every algorithm: good ones, and
-ones broken in every way that matters. Prints one JSON object: keys as JWKS, and a list of tokens, each with
-its library, algorithm, case and whether the standards have it accepted."""
+"""Tokens of three libraries that aren't Portcullis's, PyJWT, jwcrypto and npm's jose, for every algorithm: good
+ones, and ones broken in every way that matters. Prints one JSON object: keys as JWKS, and a list of tokens, each
+with its library, algorithm, case and whether the standards have it accepted. Its argument is the program that signs
+with jose."""
 
 import base64
 import json
+import subprocess
 import sys
 import time
 
@@ -16,15 +18,17 @@ from jwcrypto import jwk, jws
 RSA = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]
 ALGORITHMS = RSA + ["ES256", "ES384", "EdDSA", "HS256"]
 NOW = int(time.time())
+# Longer than it takes to ask about all of them.
+HOUR = 3600
 
 
 def b64(data):
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def generate(alg):
+def generate(alg, bits=2048):
     if alg in RSA:
-        return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        return rsa.generate_private_key(public_exponent=65537, key_size=bits)
     if alg == "ES256":
         return ec.generate_private_key(ec.SECP256R1())
     if alg == "ES384":
@@ -70,8 +74,31 @@ def signer_of_jwcrypto(alg, key):
     return sign
 
 
+JOSE = subprocess.Popen(["node", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def of_jose(alg, key, **what):
+    private = json.loads(as_jwk(alg, key).export())
+    print(json.dumps({"alg": alg, "jwk": private, **what}), file=JOSE.stdin, flush=True)
+    made = JOSE.stdout.readline().strip()
+    if not made:
+        sys.exit("jose signs no more")
+    return made
+
+
+def signer_of_jose(alg, key):
+    def sign(header, payload):
+        head = json.dumps(header, separators=(",", ":")).encode()
+        message = b64(head) + "." + b64(payload)
+        return message + "." + of_jose(alg, key, message=message)
+
+    return sign
+
+
 def whole(library, alg, kid, claims):
     """Made the way that the library's readers make them."""
+    if library == "jose":
+        return of_jose(alg, KEYS[alg], kid=kid, claims=claims)
     if library == "PyJWT":
         key = KEYS[alg] if alg == "HS256" else pem(KEYS[alg])
         return jwt.encode(claims, key, algorithm=alg, headers={"kid": kid})
@@ -85,7 +112,7 @@ def cases(library, alg, sign, stranger):
     kid = alg
     issuer = "https://shared.example" if alg == "HS256" else "https://issuer.example"
     claims = {"iss": issuer, "aud": "api", "sub": "alice", "scope": "orders:read",
-              "iat": NOW, "nbf": NOW, "exp": NOW + 600, "jti": "one"}
+              "iat": NOW, "nbf": NOW, "exp": NOW + 2 * HOUR, "jti": "one"}
     header = {"alg": alg, "typ": "JWT", "kid": kid}
 
     def with_claims(without=(), **changes):
@@ -103,15 +130,15 @@ def cases(library, alg, sign, stranger):
     yield "of RFC 9068", True, sign({**header, "typ": "at+jwt"}, plain)
     yield "without typ", True, sign({"alg": alg, "kid": kid}, plain)
 
-    yield "expired", False, sign(header, with_claims(exp=NOW - 100))
-    yield "not yet valid", False, sign(header, with_claims(nbf=NOW + 100))
+    yield "expired", False, sign(header, with_claims(exp=NOW - HOUR))
+    yield "not yet valid", False, sign(header, with_claims(nbf=NOW + HOUR))
     yield "for others", False, sign(header, with_claims(aud=["other"]))
     yield "for nobody", False, sign(header, with_claims(["aud"]))
     yield "of another issuer", False, sign(header, with_claims(iss=issuer + "/"))
     yield "of nobody", False, sign(header, with_claims(["iss"]))
     yield "without end", False, sign(header, with_claims(["exp"]))
     yield "about nobody", False, sign(header, with_claims(["sub"]))
-    yield "a string for a time", False, sign(header, with_claims(exp=str(NOW + 600)))
+    yield "a string for a time", False, sign(header, with_claims(exp=str(NOW + 2 * HOUR)))
     yield "a claim twice", False, sign(header, plain[:-1] + b',"sub":"root"}')
     yield "no JSON", False, sign(header, plain + b"}")
     yield "bad UTF-8", False, sign(header, plain[:-1] + b',"a":"\xff"}')
@@ -124,6 +151,10 @@ def cases(library, alg, sign, stranger):
     yield "keys elsewhere", False, sign({**header, "jku": "https://evil.example/"}, plain)
     yield "a logout token", False, sign({**header, "typ": "logout+jwt"}, plain)
     yield "another's signature", False, stranger(header, plain)
+    # Salt and hash of PS512 take more than 1024 bits.
+    if alg in RSA and alg != "PS512":
+        short = LIBRARIES[library](alg, SHORT)
+        yield "a key that is too short", False, short({**header, "kid": "short"}, plain)
     for name in ["none", "None", alg.lower() if alg != "EdDSA" else "eddsa"]:
         other = b64(json.dumps({**header, "alg": name}).encode())
         yield f"{name}, signature left out", False, f"{other}.{body}."
@@ -150,12 +181,17 @@ def cases(library, alg, sign, stranger):
 KEYS = {alg: generate(alg) for alg in ALGORITHMS}
 STRANGERS = {alg: generate(alg) for alg in ALGORITHMS}
 STRANGERS["HS256"] = b"fedcba9876543210fedcba9876543210"
-LIBRARIES = {"PyJWT": signer_of_pyjwt, "jwcrypto": signer_of_jwcrypto}
+SHORT = generate("RS256", 1024)
+LIBRARIES = {"PyJWT": signer_of_pyjwt, "jwcrypto": signer_of_jwcrypto, "jose": signer_of_jose}
 
 
 def public(alg):
     key = json.loads(as_jwk(alg, KEYS[alg]).export_public())
     return {**key, "kid": alg, "alg": alg, "use": "sig"}
+
+
+def public_short():
+    return {**json.loads(as_jwk("RS256", SHORT).export_public()), "kid": "short"}
 
 
 tokens = [
@@ -167,7 +203,7 @@ tokens = [
 ]
 secret = {"kty": "oct", "kid": "HS256", "alg": "HS256", "k": b64(KEYS["HS256"])}
 json.dump({
-    "public": {"keys": [public(alg) for alg in ALGORITHMS if alg != "HS256"]},
+    "public": {"keys": [public(alg) for alg in ALGORITHMS if alg != "HS256"] + [public_short()]},
     "secret": {"keys": [secret]},
     "tokens": tokens,
 }, sys.stdout)
