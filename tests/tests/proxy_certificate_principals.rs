@@ -276,7 +276,7 @@ fn of_a_token_and_a_certificate_the_first_of_the_route_counts() -> Rigged<()> {
         // One that counts and is no good isn't made up for by the other.
         let answer = ask(&front, Some(&shown), Some("a.b.c"))?;
         if with_both == "token" {
-            assert_refused(&front, &answer, 401, "token_claims_invalid")?;
+            assert_refused(&front, &answer, 401, "token_claims_malformed")?;
         } else {
             assert_eq!(answer.status, 200, "{answer:?}");
         }

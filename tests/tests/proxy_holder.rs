@@ -125,6 +125,9 @@ fn a_proof_that_is_for_anything_else_is_refused() -> Rigged<()> {
             code == "use_dpop_nonce"
         );
     }
+    let answer = holder.send(&front, &with("htu", Value::Null)?)?;
+    let record = front.record_of(answer.field("x-request-id"))?;
+    assert_eq!(record["detail"], "its htu is no string", "{record}");
     let good = holder.proof(&front)?;
     let authorization = format!("Authorization: DPoP {}", holder.token);
     let bearer = format!("Authorization: Bearer {}", holder.token);
@@ -182,9 +185,9 @@ fn a_binding_that_is_not_known_is_refused() -> Rigged<()> {
             "token_binding_unknown",
         ),
         (json!({}), "token_binding_unknown"),
-        (json!({"jkt": "AA"}), "token_claims_invalid"),
-        (json!({"x5t#S256": 7}), "token_claims_invalid"),
-        (json!("x"), "token_claims_invalid"),
+        (json!({"jkt": "AA"}), "token_claim_type"),
+        (json!({"x5t#S256": 7}), "token_claim_type"),
+        (json!("x"), "token_claim_type"),
     ] {
         let mut claims = front.ground.issuer.claims("alice", "orders:read");
         claims["cnf"] = cnf.clone();

@@ -138,7 +138,7 @@ fn a_verdict_is_not_known_any_more_once_the_rules_are_others() -> Rigged<()> {
             "name = \"main\"",
             "name = \"main\"\nclaims = { subject = \"email\" }",
             &whole,
-            "token_claims_invalid",
+            "token_subject_missing",
         ),
         ("leeway = \"5m\"", "leeway = \"1s\"", &late, "token_expired"),
         (
@@ -252,38 +252,79 @@ fn claims_are_required_and_read_where_the_issuer_has_them() -> Rigged<()> {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.told("subject"), "carol");
     assert_eq!(answer.told("scopes"), "orders:read");
-    for (name, value, reason) in [
-        ("tenant", json!("ab"), "token_claim_required"),
-        ("tenant", json!(["A"]), "token_claim_required"),
-        ("tenant", json!({"a": "a"}), "token_claim_required"),
-        ("tenant", json!(null), "token_claim_required"),
-        ("email_verified", json!("true"), "token_claim_required"),
-        ("email_verified", json!(false), "token_claim_required"),
-        ("org", json!({"level": "3"}), "token_claim_required"),
-        ("org", json!({"level": 3.0}), "token_claim_required"),
-        ("org", json!(3), "token_claim_required"),
-        ("preferred_username", json!(null), "token_claims_invalid"),
+    let scopes = "https://x.example/perms";
+    for (name, value, reason, detail) in [
+        ("tenant", json!("ab"), "token_claim_required", "tenant"),
+        ("tenant", json!(["A"]), "token_claim_required", "tenant"),
+        (
+            "tenant",
+            json!({"a": "a"}),
+            "token_claim_required",
+            "tenant",
+        ),
+        ("tenant", json!(null), "token_claim_required", "tenant"),
+        (
+            "email_verified",
+            json!("true"),
+            "token_claim_required",
+            "email_verified",
+        ),
+        (
+            "email_verified",
+            json!(false),
+            "token_claim_required",
+            "email_verified",
+        ),
+        (
+            "org",
+            json!({"level": "3"}),
+            "token_claim_required",
+            "org.level",
+        ),
+        (
+            "org",
+            json!({"level": 3.0}),
+            "token_claim_required",
+            "org.level",
+        ),
+        ("org", json!(3), "token_claim_required", "org.level"),
+        (
+            "preferred_username",
+            json!(null),
+            "token_subject_missing",
+            "preferred_username",
+        ),
         (
             "preferred_username",
             json!(["carol"]),
-            "token_claims_invalid",
+            "token_claim_type",
+            "preferred_username is no string",
         ),
         (
             "realm_access",
             json!({"roles": [1]}),
-            "token_claims_invalid",
+            "token_claim_type",
+            "realm_access.roles is no string or list of strings",
         ),
-        ("tier", json!(7), "token_claims_invalid"),
         (
-            "https://x.example/perms",
+            "tier",
+            json!(7),
+            "token_claim_type",
+            "tier is no string or list of strings",
+        ),
+        (
+            scopes,
             json!({"a": 1}),
-            "token_claims_invalid",
+            "token_claim_type",
+            "/https:~1~1x.example~1perms is no string or list of strings",
         ),
     ] {
         let mut claims = good.clone();
         claims[name] = value.clone();
         let answer = front.get("/orders/1", &front.ground.issuer.sign(&claims)?)?;
         assert_refused(&front, &answer, reason).inspect_err(|_| eprintln!("{name} is {value}"))?;
+        let record = front.record_of(answer.field("x-request-id"))?;
+        assert_eq!(record["detail"], detail, "{name} is {value}");
     }
     Ok(())
 }

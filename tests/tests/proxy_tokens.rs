@@ -79,7 +79,10 @@ fn no_token_another_scheme_or_two_tokens_are_refused() -> Rigged<()> {
         (vec!["Authorization;"], "authorization_not_bearer"),
         (vec!["Authorization: Bearer x"], "token_malformed"),
         (vec!["Authorization: Bearer a.b.c.d.e"], "token_malformed"),
-        (vec!["Authorization: Bearer a.b.c"], "token_claims_invalid"),
+        (
+            vec!["Authorization: Bearer a.b.c"],
+            "token_claims_malformed",
+        ),
         (vec![&doubled], "token_malformed"),
         (vec![&bearer, &bearer], "authorization_repeated"),
         (
@@ -223,9 +226,9 @@ fn issuer_audience_and_subject_are_required_and_exact() -> Rigged<()> {
         (
             "issuers",
             json!({"iss": ["https://issuer.example"]}),
-            "token_claims_invalid",
+            "token_claim_type",
         ),
-        ("no issuer", json!({"iss": null}), "token_claims_invalid"),
+        ("no issuer", json!({"iss": null}), "token_issuer_missing"),
         (
             "another audience",
             json!({"aud": "other"}),
@@ -252,18 +255,28 @@ fn issuer_audience_and_subject_are_required_and_exact() -> Rigged<()> {
             "token_audience_wrong",
         ),
         ("nobody", json!({"aud": []}), "token_audience_wrong"),
-        ("no audience", json!({"aud": null}), "token_claims_invalid"),
-        ("no subject", json!({"sub": null}), "token_claims_invalid"),
+        (
+            "no audience",
+            json!({"aud": null}),
+            "token_audience_missing",
+        ),
+        ("a number", json!({"aud": 7}), "token_claim_type"),
+        (
+            "ours and a number",
+            json!({"aud": ["api", 7]}),
+            "token_claim_type",
+        ),
+        ("no subject", json!({"sub": null}), "token_subject_missing"),
         (
             "an empty subject",
             json!({"sub": ""}),
-            "token_claims_invalid",
+            "token_subject_missing",
         ),
-        ("a number", json!({"sub": 7}), "token_claims_invalid"),
+        ("a number", json!({"sub": 7}), "token_claim_type"),
         (
             "two lists of scopes",
             json!({"scp": ["orders:read"]}),
-            "token_claims_invalid",
+            "token_scopes_ambiguous",
         ),
     ] {
         assert_refused(&front, what, &sign_with(&front, changes)?, reason)?;
@@ -287,27 +300,27 @@ fn times_are_whole_seconds_and_kept_with_a_leeway_of_thirty() -> Rigged<()> {
     let front = Front::open()?;
     let now = unix_now();
     for (what, changes, reason) in [
-        ("no exp", json!({"exp": null}), "token_claims_invalid"),
+        ("no exp", json!({"exp": null}), "token_expiry_missing"),
         (
             "a string",
             json!({"exp": (now + 600).to_string()}),
-            "token_claims_invalid",
+            "token_time_invalid",
         ),
         (
             "a fraction",
             json!({"exp": now as f64 + 600.5}),
-            "token_claims_invalid",
+            "token_time_invalid",
         ),
-        ("negative", json!({"exp": -1}), "token_claims_invalid"),
-        ("huge", json!({"exp": u64::MAX}), "token_claims_invalid"),
+        ("negative", json!({"exp": -1}), "token_time_invalid"),
+        ("huge", json!({"exp": u64::MAX}), "token_time_invalid"),
         (
             "after the year 9999",
             json!({"exp": 253_402_300_800_u64}),
-            "token_claims_invalid",
+            "token_time_invalid",
         ),
-        ("an exponent", json!({"exp": 1e12}), "token_claims_invalid"),
-        ("a list", json!({"nbf": [0]}), "token_claims_invalid"),
-        ("true", json!({"exp": true}), "token_claims_invalid"),
+        ("an exponent", json!({"exp": 1e12}), "token_time_invalid"),
+        ("a list", json!({"nbf": [0]}), "token_time_invalid"),
+        ("true", json!({"exp": true}), "token_time_invalid"),
         ("zero", json!({"exp": 0}), "token_expired"),
         ("a minute ago", json!({"exp": now - 60}), "token_expired"),
         (
@@ -315,22 +328,14 @@ fn times_are_whole_seconds_and_kept_with_a_leeway_of_thirty() -> Rigged<()> {
             json!({"nbf": now + 60}),
             "token_not_yet_valid",
         ),
-        (
-            "nbf as a string",
-            json!({"nbf": "0"}),
-            "token_claims_invalid",
-        ),
+        ("nbf as a string", json!({"nbf": "0"}), "token_time_invalid"),
         (
             "nbf as a fraction",
             json!({"nbf": 0.5}),
-            "token_claims_invalid",
+            "token_time_invalid",
         ),
-        ("nbf negative", json!({"nbf": -1}), "token_claims_invalid"),
-        (
-            "iat as a string",
-            json!({"iat": "0"}),
-            "token_claims_invalid",
-        ),
+        ("nbf negative", json!({"nbf": -1}), "token_time_invalid"),
+        ("iat as a string", json!({"iat": "0"}), "token_time_invalid"),
         (
             "issued in a minute",
             json!({"iat": now + 60}),
@@ -433,13 +438,16 @@ fn a_member_that_stands_twice_is_refused() -> Rigged<()> {
     let good = claims(&front).to_string();
     let begin = good.trim_end_matches('}');
     for (twice, reason) in [
-        (r#""sub":"root""#, "token_claims_invalid"),
-        (r#""sub":"alice""#, "token_claims_invalid"),
-        (r#""iss":"https://issuer.example""#, "token_claims_invalid"),
-        (r#""aud":"api""#, "token_claims_invalid"),
-        (r#""exp":99999999999"#, "token_claims_invalid"),
-        (r#""scope":"orders:read admin""#, "token_claims_invalid"),
-        (r#""s\u0075b":"root""#, "token_claims_invalid"),
+        (r#""sub":"root""#, "token_claims_malformed"),
+        (r#""sub":"alice""#, "token_claims_malformed"),
+        (
+            r#""iss":"https://issuer.example""#,
+            "token_claims_malformed",
+        ),
+        (r#""aud":"api""#, "token_claims_malformed"),
+        (r#""exp":99999999999"#, "token_claims_malformed"),
+        (r#""scope":"orders:read admin""#, "token_claims_malformed"),
+        (r#""s\u0075b":"root""#, "token_claims_malformed"),
     ] {
         let payload = format!("{begin},{twice}}}");
         let token = front.ground.issuer.sign_text(GOOD_HEADER, &payload)?;
@@ -448,7 +456,7 @@ fn a_member_that_stands_twice_is_refused() -> Rigged<()> {
     for nested in [r#""act":{"sub":"a","sub":"b"}"#, r#""a":[{"b":1,"b":1}]"#] {
         let payload = format!("{begin},{nested}}}");
         let token = front.ground.issuer.sign_text(GOOD_HEADER, &payload)?;
-        assert_refused(&front, &payload, &token, "token_claims_invalid")?;
+        assert_refused(&front, &payload, &token, "token_claims_malformed")?;
     }
     for header in [
         r#"{"alg":"ES256","kid":"key-1","x":{"a":1,"a":1}}"#,
@@ -476,15 +484,82 @@ fn a_token_has_a_bounded_size_and_depth() -> Rigged<()> {
         let payload = format!("{begin},\"{name}\":{nest}}}");
         front.ground.issuer.sign_text(GOOD_HEADER, &payload)
     };
-    assert_refused(&front, "deep", &deep("scp")?, "token_claims_invalid")?;
-    assert_refused(&front, "deep", &deep("nbf")?, "token_claims_invalid")?;
+    assert_refused(&front, "deep", &deep("scp")?, "token_claims_malformed")?;
+    assert_refused(&front, "deep", &deep("nbf")?, "token_claims_malformed")?;
     let dots = ".".repeat(8_000);
     assert_refused(&front, "8,000 dots", &dots, "token_malformed")?;
     // Also where nobody reads it: somebody behind us may.
-    assert_refused(&front, "deep", &deep("more")?, "token_claims_invalid")?;
+    assert_refused(&front, "deep", &deep("more")?, "token_claims_malformed")?;
     assert_nothing_heard(&front)?;
     let fits = sign_with(&front, json!({"more": "x".repeat(5_000)}))?;
     assert_served(&front, "below 8 KiB", &fits)?;
     let levels = json!({"more": {"a": [{"b": [[[{"c": ["d"]}]]]}]}});
     assert_served(&front, "a few levels", &sign_with(&front, levels)?)
+}
+
+#[test]
+fn the_record_says_what_exactly_was_wrong_and_nobody_else_does() -> Rigged<()> {
+    let front = Front::open()?;
+    let good = claims(&front).to_string();
+    let twice = good.replacen('{', "{\"sub\":\"sesame\",", 1);
+    let under = |header: &str| front.ground.issuer.sign_text(header, &good);
+    for (token, reason, detail) in [
+        (
+            front.ground.issuer.sign_text(GOOD_HEADER, &twice)?,
+            "token_claims_malformed",
+            "no JSON with one reading: a member stands twice at line 1 column ",
+        ),
+        (
+            format!("{}.=.AA", "e30"),
+            "token_claims_malformed",
+            "no base64url: ",
+        ),
+        (
+            under(r#"{"alg":"ES256","kid":"key-1","crit":["sesame"]}"#)?,
+            "token_header_refused",
+            "it asks for extensions (crit)",
+        ),
+        (
+            under(r#"{"alg":"sesame"}"#)?,
+            "token_header_refused",
+            "its alg is none that is known",
+        ),
+        (
+            sign_with(&front, json!({"nbf": "sesame"}))?,
+            "token_time_invalid",
+            "nbf",
+        ),
+        (
+            sign_with(&front, json!({"jti": ["sesame"]}))?,
+            "token_claim_type",
+            "jti is no string",
+        ),
+        (
+            sign_with(&front, json!({"sub": null}))?,
+            "token_subject_missing",
+            "sub",
+        ),
+        (
+            sign_with(&front, json!({"scope": {"sesame": 1}}))?,
+            "token_claim_type",
+            "scope is no string or list of strings",
+        ),
+        (
+            sign_with(&front, json!({"aud": null}))?,
+            "token_audience_missing",
+            "",
+        ),
+    ] {
+        let answer = front.get("/orders/1", &token)?;
+        assert_answer_refused(&front, &answer, reason)?;
+        let record = front.record_of(answer.field("x-request-id"))?;
+        let told = record["detail"].as_str().unwrap_or_default();
+        assert!(told.starts_with(detail), "{reason}: {record}");
+        assert_eq!(told.is_empty(), detail.is_empty(), "{reason}: {record}");
+        assert!(!record.to_string().contains("sesame"), "{record}");
+        let said = format!("{} {}", answer.head, String::from_utf8_lossy(&answer.body));
+        assert!(!said.contains(reason), "{said}");
+        assert!(told.is_empty() || !said.contains(told), "{said}");
+    }
+    Ok(())
 }

@@ -71,7 +71,7 @@ fn inspect_says_what_the_proxy_says_and_never_the_signature() -> Rigged<()> {
         ),
         (
             issuer.sign(&claims(json!({"exp": "1"})))?,
-            "token_claims_invalid",
+            "token_time_invalid",
             "signature",
         ),
         (

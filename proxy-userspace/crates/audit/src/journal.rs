@@ -292,6 +292,7 @@ mod tests {
             principal: None,
             verdict: Verdict::Deny,
             reason: "client_gone".into(),
+            detail: None,
             status: 0,
             grpc_status: None,
             complete: false,

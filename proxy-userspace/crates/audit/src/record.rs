@@ -121,6 +121,9 @@ pub struct RequestRecord {
     pub verdict: Verdict,
     /// Why, in one stable word.
     pub reason: Cow<'static, str>,
+    /// What exactly was wrong, where that word stands for several; never what the client sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Cow<'static, str>>,
     /// Status sent to the client.
     pub status: u16,
     /// `grpc-status` of a gRPC call, where its service or the proxy said one.

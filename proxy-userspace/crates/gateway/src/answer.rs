@@ -240,7 +240,7 @@ impl Body for AnswerBody {
             }
             Poll::Ready(None) => ledger.sends(0, true),
             Poll::Ready(Some(Err(AnswerFault::Silent))) => ledger.silent(),
-            Poll::Ready(Some(Err(AnswerFault::Over(fault)))) => ledger.over(*fault),
+            Poll::Ready(Some(Err(AnswerFault::Over(fault)))) => ledger.over(fault),
             // An upstream can't go on with a request whose body is broken off.
             Poll::Ready(Some(Err(_))) => ledger.broken_off(),
             Poll::Pending => {}

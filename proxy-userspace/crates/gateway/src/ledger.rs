@@ -115,6 +115,7 @@ impl Ledger {
                 verdict: Verdict::Deny,
                 // What stands if the client goes away before anything is decided.
                 reason: Cow::Borrowed(CLIENT_GONE),
+                detail: None,
                 status: 0,
                 grpc_status: None,
                 complete: false,
@@ -168,13 +169,15 @@ impl Ledger {
 
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
         self.record.reason = Cow::Owned(refusal.reason());
+        self.record.detail = refusal.detail();
         let RequestRecord {
             decision_id,
             peer,
             reason,
+            detail,
             ..
         } = self.record.as_ref();
-        tracing::info!(%decision_id, %peer, %reason, "refused");
+        tracing::info!(%decision_id, %peer, %reason, detail = detail.as_deref(), "refused");
         self.decide();
     }
 
@@ -204,7 +207,7 @@ impl Ledger {
     }
 
     /// What let the request in is good no more.
-    pub(crate) fn over(&mut self, fault: TokenFault) {
+    pub(crate) fn over(&mut self, fault: &TokenFault) {
         self.record.reason = Cow::Owned(fault.to_string());
     }
 

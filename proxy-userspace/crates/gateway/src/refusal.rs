@@ -1,6 +1,6 @@
 //! Every way to say no. The client gets a status and the decision id; the reason stays here.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use audit::DecisionId;
 use bytes::Bytes;
@@ -137,6 +137,14 @@ impl Refusal {
         match self {
             Self::Request(fault) => fault.name(),
             other => other.to_string(),
+        }
+    }
+
+    /// What exactly was wrong, for the audit record, where the name says it for several.
+    pub(crate) fn detail(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Token(fault) => fault.detail(),
+            _ => None,
         }
     }
 

@@ -242,7 +242,7 @@ impl Tunnel {
             ended = carry(TokioIo::new(client), &mut upstream, up, down, idle) => {
                 ledger.carried(ended == Ended::Whole);
             }
-            fault = over => ledger.over(fault),
+            fault = over => ledger.over(&fault),
         }
     }
 }

@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use policy::{Binding, Principal, ProvenBy};
 
 use super::{
-    fault::TokenFault,
+    fault::{Detail, TokenFault},
     json::{Json, Members},
 };
 
@@ -38,6 +38,11 @@ impl ClaimPath {
             .then_some(Self(names))
     }
 
+    /// Of one name.
+    fn of(name: &str) -> Self {
+        Self(vec![name.to_owned()])
+    }
+
     fn find<'c>(&self, claims: &'c Members) -> Option<&'c Json> {
         let (last, outer) = self.0.split_last()?;
         let mut members = claims;
@@ -45,6 +50,20 @@ impl ClaimPath {
             members = members.get(name)?.members()?;
         }
         members.get(last).filter(|value| **value != Json::Null)
+    }
+}
+
+/// As [`ClaimPath::parse`] reads it.
+impl fmt::Display for ClaimPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.iter().any(|name| name.contains(['.', '/'])) {
+            let escape = |name: &String| name.replace('~', "~0").replace('/', "~1");
+            return self
+                .0
+                .iter()
+                .try_for_each(|name| write!(f, "/{}", escape(name)));
+        }
+        f.write_str(&self.0.join("."))
     }
 }
 
@@ -64,7 +83,7 @@ pub struct ClaimMap {
 impl Default for ClaimMap {
     fn default() -> Self {
         Self {
-            subject: ClaimPath(vec!["sub".to_owned()]),
+            subject: ClaimPath::of("sub"),
             groups: None,
             scopes: None,
             attributes: BTreeMap::new(),
@@ -139,19 +158,18 @@ pub(crate) struct Claims {
 
 impl Claims {
     /// # Errors
-    /// [`TokenFault::Claims`].
+    /// [`TokenFault::ClaimType`], [`TokenFault::Time`], [`TokenFault::NoExpiry`], [`TokenFault::Binding`].
     pub(crate) fn of(claims: &Members) -> Result<Self, TokenFault> {
         let token_id = match claims.get("jti") {
             None => None,
             Some(Json::Text(id)) if !id.is_empty() => Some(id.clone()),
-            Some(_) => return Err(TokenFault::Claims("its jti is no string")),
+            Some(_) => return Err(TokenFault::ClaimType("jti is no string".into())),
         };
         Ok(Self {
             token_id,
-            issued: time(claims, "iat", "its iat is no time in whole seconds")?,
-            expires: time(claims, "exp", "its exp is no time in whole seconds")?
-                .ok_or(TokenFault::Claims("it has no exp"))?,
-            not_before: time(claims, "nbf", "its nbf is no time in whole seconds")?,
+            issued: time(claims, "iat")?,
+            expires: time(claims, "exp")?.ok_or(TokenFault::NoExpiry)?,
+            not_before: time(claims, "nbf")?,
             confirmation: confirmation(claims)?,
         })
     }
@@ -181,10 +199,13 @@ impl fmt::Display for Claims {
     }
 }
 
-fn time(claims: &Members, name: &str, wrong: &'static str) -> Result<Option<u64>, TokenFault> {
+fn time(claims: &Members, name: &'static str) -> Result<Option<u64>, TokenFault> {
     match claims.get(name) {
         None => Ok(None),
-        Some(value) => seconds(value).map(Some).ok_or(TokenFault::Claims(wrong)),
+        Some(value) => match seconds(value) {
+            Some(seconds) => Ok(Some(seconds)),
+            None => Err(TokenFault::Time(name.into())),
+        },
     }
 }
 
@@ -199,11 +220,11 @@ pub(crate) fn seconds(value: &Json) -> Option<u64> {
 /// RFC 7800, 3.1 lets ways of binding that aren't known be ignored. Whoever issued such a token means it to be
 /// good for nobody but its holder, and that can't be seen here.
 fn confirmation(claims: &Members) -> Result<Confirmation, TokenFault> {
-    let wrong = TokenFault::Claims("its cnf holds no thumbprint of SHA-256");
+    let wrong = || TokenFault::ClaimType("cnf holds no thumbprint of SHA-256".into());
     let members = match claims.get("cnf") {
         None => return Ok(Confirmation::default()),
         Some(Json::Members(members)) => members,
-        Some(_) => return Err(wrong),
+        Some(_) => return Err(wrong()),
     };
     let is_known = |name: &String| ["jkt", "x5t#S256"].contains(&name.as_str());
     if members.is_empty() || !members.keys().all(is_known) {
@@ -216,8 +237,8 @@ fn confirmation(claims: &Members) -> Result<Confirmation, TokenFault> {
             .ok()
             .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
             .map(Some)
-            .ok_or(wrong),
-        Some(_) => Err(wrong),
+            .ok_or_else(wrong),
+        Some(_) => Err(wrong()),
     };
     Ok(Confirmation {
         key: thumbprint("jkt")?,
@@ -228,19 +249,21 @@ fn confirmation(claims: &Members) -> Result<Confirmation, TokenFault> {
 /// The `iss` that a token claims.
 ///
 /// # Errors
-/// [`TokenFault::Claims`].
+/// [`TokenFault::NoIssuer`], [`TokenFault::ClaimType`].
 pub(crate) fn issuer(claims: &Members) -> Result<&str, TokenFault> {
-    let issuer = claims.get("iss").and_then(Json::text);
-    issuer.ok_or(TokenFault::Claims("its iss is no string"))
+    let issuer = claims.get("iss").ok_or(TokenFault::NoIssuer)?;
+    let issuer = issuer.text();
+    issuer.ok_or_else(|| TokenFault::ClaimType("iss is no string".into()))
 }
 
 /// Whether one of the audiences of a token is one of `ours`: the same to the last byte.
 ///
 /// # Errors
-/// [`TokenFault::Claims`] where there is none, [`TokenFault::Audience`] where it is for others.
+/// [`TokenFault::NoAudience`], [`TokenFault::ClaimType`], and [`TokenFault::Audience`] where it is for others.
 pub(crate) fn judge_audience(claims: &Members, ours: &BTreeSet<String>) -> Result<(), TokenFault> {
-    let audiences = claims.get("aud").and_then(Json::texts);
-    let audiences = audiences.ok_or(TokenFault::Claims("its aud is no string or list of them"))?;
+    let audiences = claims.get("aud").ok_or(TokenFault::NoAudience)?;
+    let audiences = audiences.texts();
+    let audiences = audiences.ok_or_else(|| TokenFault::ClaimType(no_strings(&"aud")))?;
     if audiences.into_iter().any(|it| ours.contains(it)) {
         return Ok(());
     }
@@ -253,27 +276,33 @@ pub(crate) fn judge_required(
     claims: &Members,
     required: &[RequiredClaim],
 ) -> Result<(), TokenFault> {
-    if required.iter().all(|it| it.is_met(claims)) {
-        return Ok(());
+    match required.iter().find(|it| !it.is_met(claims)) {
+        None => Ok(()),
+        Some(unmet) => Err(TokenFault::Required(unmet.path.to_string().into())),
     }
-    Err(TokenFault::Required)
 }
 
 impl ClaimMap {
     /// Whom a token is about.
     ///
     /// # Errors
-    /// [`TokenFault::Claims`] where there is no subject, or a claim that is used is of another type.
+    /// [`TokenFault::NoSubject`], [`TokenFault::Scopes`], or [`TokenFault::ClaimType`] of a claim that is used.
     pub(crate) fn principal(
         &self,
         issuer: &str,
         claims: &Members,
         bound: &Confirmation,
     ) -> Result<Principal, TokenFault> {
-        let subject = self.subject.find(claims).and_then(Json::text);
-        let subject = subject
-            .filter(|subject| !subject.is_empty())
-            .ok_or(TokenFault::Claims("its subject is no string"))?;
+        let subject = match self.subject.find(claims) {
+            Some(Json::Text(subject)) if !subject.is_empty() => subject,
+            None | Some(Json::Text(_)) => {
+                return Err(TokenFault::NoSubject(self.subject.to_string().into()));
+            }
+            Some(_) => {
+                let what = format!("{} is no string", self.subject);
+                return Err(TokenFault::ClaimType(what.into()));
+            }
+        };
         let mut attributes = BTreeMap::new();
         for (name, path) in &self.attributes {
             if let Some(values) = values(path, claims)? {
@@ -286,7 +315,7 @@ impl ClaimMap {
         };
         Ok(Principal {
             issuer: issuer.to_owned(),
-            subject: subject.to_owned(),
+            subject: subject.clone(),
             scopes: self.scopes(claims)?,
             groups,
             attributes,
@@ -295,14 +324,13 @@ impl ClaimMap {
     }
 
     fn scopes(&self, claims: &Members) -> Result<BTreeSet<String>, TokenFault> {
-        let found = match &self.scopes {
-            Some(path) => path.find(claims),
+        let (claim, found): (&dyn fmt::Display, _) = match &self.scopes {
+            Some(path) => (path, path.find(claims)),
             None => match (claims.get("scope"), claims.get("scp")) {
-                // Two lists can disagree; neither is believed.
-                (Some(_), Some(_)) => {
-                    return Err(TokenFault::Claims("it has both scope and scp"));
-                }
-                (one, other) => one.or(other),
+                // Two lists can disagree.
+                (Some(_), Some(_)) => return Err(TokenFault::Scopes),
+                (None, Some(scopes)) => (&"scp", Some(scopes)),
+                (scopes, None) => (&"scope", scopes),
             },
         };
         match found {
@@ -311,19 +339,22 @@ impl ClaimMap {
                 let scopes = scopes.split(' ').filter(|scope| !scope.is_empty());
                 Ok(scopes.map(str::to_owned).collect())
             }
-            Some(other) => strings(other),
+            Some(other) => strings(other, claim),
         }
     }
 }
 
 fn values(path: &ClaimPath, claims: &Members) -> Result<Option<BTreeSet<String>>, TokenFault> {
+    let strings = |value| strings(value, path);
     path.find(claims).map(strings).transpose()
 }
 
-fn strings(value: &Json) -> Result<BTreeSet<String>, TokenFault> {
+fn strings(value: &Json, claim: &dyn fmt::Display) -> Result<BTreeSet<String>, TokenFault> {
     let texts = value.texts();
-    let texts = texts.ok_or(TokenFault::Claims(
-        "a claim that is used is no string or list of them",
-    ))?;
+    let texts = texts.ok_or_else(|| TokenFault::ClaimType(no_strings(claim)))?;
     Ok(texts.into_iter().map(str::to_owned).collect())
+}
+
+fn no_strings(claim: &dyn fmt::Display) -> Detail {
+    format!("{claim} is no string or list of strings").into()
 }

@@ -1,11 +1,17 @@
 //! Why a token is refused.
 
+use std::borrow::Cow;
+
 use super::proof::ProofFault;
 use crate::uses::UseFault;
 
-/// The name, for logs, metrics and audit records, is what this displays; what exactly was wrong with a
-/// header or claim is for `token inspect`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// What exactly was wrong, where one name stands for several: the names of members and claims, and never what
+/// they say.
+pub(crate) type Detail = Cow<'static, str>;
+
+/// The name, for logs, metrics and audit records, is what this displays; the detail is for the last and for
+/// `token inspect`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenFault {
     /// Two `Authorization` fields, or two of whatever carries the token.
     #[error("authorization_repeated")]
@@ -24,7 +30,7 @@ pub enum TokenFault {
     Malformed,
     /// The header asks for what is never done, or can't be read in one way only.
     #[error("token_header_refused")]
-    Header(&'static str),
+    Header(Detail),
     /// An algorithm that is known, and not this issuer's.
     #[error("token_algorithm_refused")]
     Algorithm,
@@ -40,12 +46,33 @@ pub enum TokenFault {
     /// The signature is not the key's.
     #[error("token_signature_invalid")]
     Signature,
-    /// A claim is missing or has the wrong type, or the claims can't be read in one way only.
-    #[error("token_claims_invalid")]
-    Claims(&'static str),
+    /// The claims can't be read in one way only.
+    #[error("token_claims_malformed")]
+    Claims(Detail),
+    /// It names no issuer (`iss`).
+    #[error("token_issuer_missing")]
+    NoIssuer,
+    /// It is for nobody (`aud`).
+    #[error("token_audience_missing")]
+    NoAudience,
+    /// It has no end (`exp`).
+    #[error("token_expiry_missing")]
+    NoExpiry,
+    /// It is about nobody.
+    #[error("token_subject_missing")]
+    NoSubject(Detail),
+    /// One of its times is none in whole seconds since the epoch.
+    #[error("token_time_invalid")]
+    Time(Detail),
+    /// A claim that is used has another type than it must have.
+    #[error("token_claim_type")]
+    ClaimType(Detail),
+    /// Two claims list its scopes: neither is believed.
+    #[error("token_scopes_ambiguous")]
+    Scopes,
     /// A claim that the issuer's tokens must carry is not there, or says something else.
     #[error("token_claim_required")]
-    Required,
+    Required(Detail),
     /// The token is for others.
     #[error("token_audience_wrong")]
     Audience,
@@ -80,10 +107,15 @@ pub enum TokenFault {
 
 impl TokenFault {
     /// What exactly was wrong, where the name says it for several.
-    pub fn detail(&self) -> Option<&'static str> {
+    pub fn detail(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::Header(detail) | Self::Claims(detail) => Some(detail),
-            Self::Proof(fault) => fault.detail(),
+            Self::Header(detail)
+            | Self::Claims(detail)
+            | Self::NoSubject(detail)
+            | Self::Time(detail)
+            | Self::ClaimType(detail)
+            | Self::Required(detail) => Some(detail.clone()),
+            Self::Proof(fault) => fault.detail().map(Cow::Borrowed),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
-    fault::TokenFault,
+    fault::{Detail, TokenFault},
     json::{Json, Members, parse_object},
     signature::Algorithm,
 };
@@ -53,8 +53,8 @@ impl<'t> Jws<'t> {
         else {
             return Err(TokenFault::Malformed);
         };
-        let claims = parse_part(claims).ok_or(TokenFault::Claims("not JSON with one reading"))?;
-        let header = parse_part(header).ok_or(TokenFault::Header("not JSON with one reading"))?;
+        let claims = parse_part(claims).map_err(TokenFault::Claims)?;
+        let header = parse_part(header).map_err(TokenFault::Header)?;
         let message = token.len() - signature.len() - 1;
         Ok(Self {
             header,
@@ -68,9 +68,12 @@ impl<'t> Jws<'t> {
     }
 }
 
-fn parse_part(part: &str) -> Option<Members> {
-    let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
-    parse_object(&bytes).ok()
+fn parse_part(part: &str) -> Result<Members, Detail> {
+    let bytes = URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|error| format!("no base64url: {error}"))?;
+    let members = parse_object(&bytes);
+    members.map_err(|error| format!("no JSON with one reading: {error}").into())
 }
 
 /// What is used of the header of a token for access (RFC 7515, 4).
@@ -88,24 +91,24 @@ impl<'h> Header<'h> {
     pub(crate) fn of(header: &'h Members) -> Result<Self, TokenFault> {
         for (name, why) in REFUSED {
             if header.contains_key(name) {
-                return Err(TokenFault::Header(why));
+                return Err(TokenFault::Header(why.into()));
             }
         }
         if let Some(kind) = header.get("typ") {
             let known = |kind: &str| TYPES.iter().any(|it| kind.eq_ignore_ascii_case(it));
             if !kind.text().is_some_and(known) {
-                return Err(TokenFault::Header("its typ is no token for access"));
+                return Err(TokenFault::Header("its typ is no token for access".into()));
             }
         }
         let algorithm = header
             .get("alg")
             .and_then(Json::text)
             .and_then(Algorithm::named)
-            .ok_or(TokenFault::Header("its alg is none that is known"))?;
+            .ok_or_else(|| TokenFault::Header("its alg is none that is known".into()))?;
         let key_id = match header.get("kid") {
             None => None,
             Some(Json::Text(id)) => Some(id.as_str()),
-            Some(_) => return Err(TokenFault::Header("its kid is no string")),
+            Some(_) => return Err(TokenFault::Header("its kid is no string".into())),
         };
         Ok(Self { algorithm, key_id })
     }

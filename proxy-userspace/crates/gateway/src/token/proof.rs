@@ -240,7 +240,7 @@ pub fn examine_proof(
 fn malformed(fault: TokenFault) -> ProofFault {
     ProofFault::Malformed(match fault {
         TokenFault::TooLong => "above 8 KiB",
-        TokenFault::Header(detail) | TokenFault::Claims(detail) => detail,
+        TokenFault::Header(_) | TokenFault::Claims(_) => "not JSON with one reading",
         _ => "no three parts in base64url",
     })
 }

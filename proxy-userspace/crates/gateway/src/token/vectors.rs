@@ -111,7 +111,7 @@ fn the_example_of_a_token_is_read() {
     // It has no subject: nobody is let in with it.
     assert_eq!(
         ClaimMap::default().principal("main", &token.claims, &Confirmation::default()),
-        Err(TokenFault::Claims("its subject is no string"))
+        Err(TokenFault::NoSubject("sub".into()))
     );
 }
 
