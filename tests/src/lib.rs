@@ -8,6 +8,7 @@
 //! bpffs      a BPF filesystem of a run's own
 //! netns      two hosts on a wire
 //! pki        certificates and tokens
+//! tokens     tokens with other claims than good ones, and what becomes of them
 //! holder_key a client that proves to have the key that its token is bound to
 //! node       programs of npm's packages
 //! responder  openssl as an authority that says which of its certificates are good
@@ -85,6 +86,7 @@ pub mod scratch;
 pub mod scripted;
 pub mod siege;
 pub mod throng;
+pub mod tokens;
 pub mod traffic;
 pub mod tunnels;
 pub mod volley;
