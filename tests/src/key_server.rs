@@ -125,12 +125,20 @@ http {{
     /// See [`Ground::alter`].
     pub fn discovered(&self, ground: Ground, metadata: &str) -> Rigged<Ground> {
         ground.scratch.write("metadata.json", metadata)?;
+        Self::discovered_at(ground, &self.url("127.0.0.1", ""))
+    }
+
+    /// A ground whose issuer is at this URL, on this host, and says by its metadata where its keys are.
+    ///
+    /// # Errors
+    /// See [`Ground::alter`].
+    pub fn discovered_at(ground: Ground, url: &str) -> Rigged<Ground> {
         let line = ground.keys_line();
         let ca = ground.pki.ca.display().to_string();
         let lines = format!(
             "discovery = true\njwks_ca = \"{ca}\"\njwks_allow_addresses = [\"127.0.0.1/32\"]"
         );
-        let issuer = format!("issuer = \"{}\"", self.url("127.0.0.1", ""));
+        let issuer = format!("issuer = \"{url}\"");
         ground
             .alter(&line, &lines)?
             .alter("issuer = \"https://issuer.example\"", &issuer)

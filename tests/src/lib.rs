@@ -11,6 +11,7 @@
 //! tokens     tokens with other claims than good ones, and what becomes of them
 //! holder_key a client that proves to have the key that its token is bound to
 //! node       programs of npm's packages
+//! rotating_issuer  a real issuer, whose keys change, and which goes away and comes back
 //! responder  openssl as an authority that says which of its certificates are good
 //! nginx      a real upstream
 //! pebble     a real ACME authority
@@ -80,6 +81,7 @@ pub mod privilege;
 pub mod public_list;
 pub mod reply;
 pub mod responder;
+pub mod rotating_issuer;
 pub mod run;
 pub mod scene;
 pub mod scratch;
