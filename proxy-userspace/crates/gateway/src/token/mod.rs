@@ -30,6 +30,8 @@ mod nonce;
 mod proof;
 #[cfg(test)]
 pub(crate) mod proof_cases;
+#[cfg(test)]
+mod refused_vectors;
 mod signature;
 #[cfg(test)]
 mod smoke;

@@ -9,7 +9,9 @@ use http::{Method, Request, Version};
 use policy::CanonicalRequest;
 use serde_json::{Value, json};
 
-use super::{Algorithm, Asked, Proof, ProofFault, ProofRules, examine_proof};
+use super::{
+    Algorithm, Asked, Jws, Proof, ProofFault, ProofRules, examine_proof, json::Json, jwk::Jwk,
+};
 
 /// RFC 9449, 7.1: the token, the proof, and the thumbprint of its key (6.1).
 const EXAMPLE_TOKEN: &str = "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU";
@@ -21,6 +23,9 @@ const EXAMPLE_HASH: &str = "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo";
 
 /// RFC 9449, 4.2 (figure 2): a proof for a token endpoint, which is for no token.
 const WITHOUT_TOKEN: &str = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19.eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIjoiUE9TVCIsImh0dSI6Imh0dHBzOi8vc2VydmVyLmV4YW1wbGUuY29tL3Rva2VuIiwiaWF0IjoxNTYyMjYyNjE2fQ.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg";
+
+/// RFC 9449, 5: another one there, of the client that has its token refreshed.
+const REFRESHING: &str = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19.eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIjoiUE9TVCIsImh0dSI6Imh0dHBzOi8vc2VydmVyLmV4YW1wbGUuY29tL3Rva2VuIiwiaWF0IjoxNTYyMjY1Mjk2fQ.pAqut2IRDm_De6PR93SYmGBPXpwrAk90e8cP2hjiaG5QsGSuKDYW7_X620BxqhvYC8ynrrvZLTk41mSRroapUA";
 
 pub(crate) const NOW: u64 = 1_800_000_000;
 pub(crate) const TOKEN: &str = "a.b.c";
@@ -58,14 +63,19 @@ fn the_example_of_the_standard_is_good_for_its_request_and_no_other() {
 fn a_proof_for_no_token_is_good_for_none() {
     let request = request(Method::POST, "https://server.example.com/token");
     let rules = ProofRules::default();
-    let told = examine_proof(
-        WITHOUT_TOKEN,
-        EXAMPLE_TOKEN,
-        &request,
-        &rules,
-        1_562_262_616,
-    );
-    assert_eq!(told, Err(ProofFault::Claims("its ath is no string")));
+    for (proof, made) in [(WITHOUT_TOKEN, 1_562_262_616), (REFRESHING, 1_562_265_296)] {
+        let jws = Jws::parse(proof).expect("three parts");
+        let key = jws
+            .header
+            .get("jwk")
+            .and_then(Json::members)
+            .expect("a key");
+        let key = Jwk::parse(key, &[Algorithm::ES256]).expect("a good key");
+        assert_eq!(URL_SAFE_NO_PAD.encode(key.thumbprint()), EXAMPLE_KEY);
+        assert!(key.verifiers[0].1.verify(jws.message, &jws.signature));
+        let told = examine_proof(proof, EXAMPLE_TOKEN, &request, &rules, made);
+        assert_eq!(told, Err(ProofFault::Claims("its ath is no string")));
+    }
 }
 
 /// Somebody with a key.

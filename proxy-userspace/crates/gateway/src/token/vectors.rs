@@ -1,17 +1,18 @@
-//! The examples of the standards: signatures of RFC 7515 (A.1 to A.3), 7520 (4.1, 4.2) and 8037 (A.4), keys of
-//! RFC 7517 (A.1), the thumbprint of RFC 7638 (3.1), the claims of RFC 7519 (3.1).
+//! The examples of the standards that are accepted: signatures of RFC 7515 (A.1 to A.3), 7520 (4.1, 4.2, 4.4) and
+//! 8037 (A.4), keys of RFC 7517 (3, A.1, A.3, B), the thumbprints of RFC 7638 (3.1) and 8037 (A.3), the claims of
+//! RFC 7519 (3.1) and 9449 (6.1).
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
     Algorithm, ClaimMap, Claims, Header, Jws, KeySet, TokenFault,
-    claims::Confirmation,
+    claims::{Confirmation, judge_audience},
     issuer,
     json::{Members, parse_object},
     jwk::Jwk,
 };
 
-const CLAIMS: &str = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+pub(super) const CLAIMS: &str = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
 const QUOTE: &str = "SXTigJlzIGEgZGFuZ2Vyb3VzIGJ1c2luZXNzLCBGcm9kbywgZ29pbmcgb3V0IHlvdXIgZG9vci4gWW91IHN0ZXAgb250byB0aGUgcm9hZCwgYW5kIGlmIHlvdSBkb24ndCBrZWVwIHlvdXIgZmVldCwgdGhlcmXigJlzIG5vIGtub3dpbmcgd2hlcmUgeW91IG1pZ2h0IGJlIHN3ZXB0IG9mZiB0by4";
 
 const A1_KEY: &str = r#"{"kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"}"#;
@@ -20,10 +21,14 @@ const A3_KEY: &str = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHM
 const ED_KEY: &str =
     r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
 const BILBO_KEY: &str = r#"{"kty":"RSA","kid":"bilbo.baggins@hobbiton.example","use":"sig","n":"n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VEiZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6Aj-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQbS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQkqgc5gHdrNP5zw","e":"AQAB"}"#;
-const THUMBED_KEY: &str = r#"{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw","e":"AQAB","alg":"RS256","kid":"2011-04-29"}"#;
+pub(super) const THUMBED_KEY: &str = r#"{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw","e":"AQAB","alg":"RS256","kid":"2011-04-29"}"#;
+
+const SECRET_KEY: &str = r#"{"kty":"oct","kid":"018c0ae5-4d9b-471b-bfd6-eef314bc7037","use":"sig","alg":"HS256","k":"hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg"}"#;
+/// With the certificate that it is in.
+const CERTIFIED_KEY: &str = r#"{"kty":"RSA","use":"sig","kid":"1b94c","n":"vrjOfz9Ccdgx5nQudyhdoR17V-IubWMeOZCwX_jj0hgAsz2J_pqYW08PLbK_PdiVGKPrqzmDIsLI7sA25VEnHU1uCLNwBuUiCO11_-7dYbsr4iJmG0Qu2j8DsVyT1azpJC_NG84Ty5KKthuCaPod7iI7w0LK9orSMhBEwwZDCxTWq4aYWAchc8t-emd9qOvWtVMDC2BXksRngh6X5bUYLy6AyHKvj-nUy1wgzjYQDwHMTplCoLtU-o-8SNnZ1tmRoGE9uJkBLdh5gFENabWnU5m1ZqZPdwS-qo-meMvVfJb6jJVWRpl2SUtCnYG2C32qvbWbjZ_jBPD5eunqsIo1vQ","e":"AQAB","x5c":["MIIDQjCCAiqgAwIBAgIGATz/FuLiMA0GCSqGSIb3DQEBBQUAMGIxCzAJBgNVBAYTAlVTMQswCQYDVQQIEwJDTzEPMA0GA1UEBxMGRGVudmVyMRwwGgYDVQQKExNQaW5nIElkZW50aXR5IENvcnAuMRcwFQYDVQQDEw5CcmlhbiBDYW1wYmVsbDAeFw0xMzAyMjEyMzI5MTVaFw0xODA4MTQyMjI5MTVaMGIxCzAJBgNVBAYTAlVTMQswCQYDVQQIEwJDTzEPMA0GA1UEBxMGRGVudmVyMRwwGgYDVQQKExNQaW5nIElkZW50aXR5IENvcnAuMRcwFQYDVQQDEw5CcmlhbiBDYW1wYmVsbDCCASIwDQYJKoZIhvcNAQEBBQADggEPADCCAQoCggEBAL64zn8/QnHYMeZ0LncoXaEde1fiLm1jHjmQsF/449IYALM9if6amFtPDy2yvz3YlRij66s5gyLCyO7ANuVRJx1NbgizcAblIgjtdf/u3WG7K+IiZhtELto/A7Fck9Ws6SQvzRvOE8uSirYbgmj6He4iO8NCyvaK0jIQRMMGQwsU1quGmFgHIXPLfnpnfajr1rVTAwtgV5LEZ4Iel+W1GC8ugMhyr4/p1MtcIM42EA8BzE6ZQqC7VPqPvEjZ2dbZkaBhPbiZAS3YeYBRDWm1p1OZtWamT3cEvqqPpnjL1XyW+oyVVkaZdklLQp2Btgt9qr21m42f4wTw+Xrp6rCKNb0CAwEAATANBgkqhkiG9w0BAQUFAAOCAQEAh8zGlfSlcI0o3rYDPBB07aXNswb4ECNIKG0CETTUxmXl9KUL+9gGlqCz5iWLOgWsnrcKcY0vXPG9J1r9AqBNTqNgHq2G03X09266X5CpOe1zFo+Owb1zxtp3PehFdfQJ610CDLEaS9V9Rqp17hCyybEpOGVwe8fnk+fbEL2Bo3UPGrpsHzUoaGpDftmWssZkhpBJKVMJyf/RuP2SmmaIzmnw9JiSlYhzo4tpzd5rFXhjRbg4zW9C+2qok+2+qDM1iJ684gPHMIY8aLWrdgQTxkumGmTqgawR+N5MDtdPTEQ0XfIBc2cJEUyMTY5MPvACWpkA6SdS4xSvdXK3IVfOWA=="]}"#;
 
 /// Key, algorithm, header, payload, signature.
-const SIGNED: [(&str, Algorithm, &str, &str, &str); 6] = [
+const SIGNED: [(&str, Algorithm, &str, &str, &str); 7] = [
     (
         A1_KEY,
         Algorithm::HS256,
@@ -66,9 +71,16 @@ const SIGNED: [(&str, Algorithm, &str, &str, &str); 6] = [
         QUOTE,
         "cu22eBqkYDKgIlTpzDXGvaFfz6WGoz7fUDcfT0kkOy42miAh2qyBzk1xEsnk2IpN6-tPid6VrklHkqsGqDqHCdP6O8TTB5dDDItllVo6_1OLPpcbUrhiUSMxbbXUvdvWXzg-UD8biiReQFlfz28zGWVsdiNAUf8ZnyPEgVFn442ZdNqiVJRmBqrYRXe8P_ijQ7p8Vdz0TTrxUeT3lm8d9shnr2lfJT8ImUjvAA2Xez2Mlp8cBE5awDzT0qI0n6uiP1aCN_2_jLAeQTlqRHtfa64QQSUmFAAjVKPbByi7xho0uTOcbH510a6GYmJUAfmWjwZ6oD4ifKo8DYM-X72Eaw",
     ),
+    (
+        SECRET_KEY,
+        Algorithm::HS256,
+        "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOGMwYWU1LTRkOWItNDcxYi1iZmQ2LWVlZjMxNGJjNzAzNyJ9",
+        QUOTE,
+        "s0h6KThzkfBBBkLspW1h84VsJZFTsPPqMDA7g1Md7p0",
+    ),
 ];
 
-fn members(text: &str) -> Members {
+pub(super) fn members(text: &str) -> Members {
     parse_object(text.as_bytes()).expect("an object")
 }
 
@@ -113,6 +125,20 @@ fn the_example_of_a_token_is_read() {
         ClaimMap::default().principal("main", &token.claims, &Confirmation::default()),
         Err(TokenFault::NoSubject("sub".into()))
     );
+}
+
+/// RFC 9449, 6.1: its holder is known, and whom it is for isn't.
+#[test]
+fn the_example_of_a_token_that_is_bound_to_a_key_is_read() {
+    let key = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
+    let text = r#"{"sub":"someone@example.com","iss":"https://server.example.com","nbf":1562262611,"exp":1562266216,"cnf":{"jkt":"KEY"}}"#;
+    let read = members(&text.replace("KEY", key));
+    let claims = Claims::of(&read).expect("claims");
+    assert_eq!(claims.not_before, Some(1_562_262_611));
+    let bound = claims.confirmation.key.expect("a key");
+    assert_eq!(URL_SAFE_NO_PAD.encode(bound), key);
+    let ours = ["https://resource.example.org".to_owned()].into();
+    assert_eq!(judge_audience(&read, &ours), Err(TokenFault::NoAudience));
 }
 
 /// ECDSA over JWS is two numbers of fixed length, not DER (RFC 7518, 3.4).
@@ -168,6 +194,42 @@ fn a_set_is_judged_key_by_key() {
     assert!(keys.find(Some("1"), Algorithm::ES256).is_none());
     assert!(keys.find(Some(""), Algorithm::RS256).is_none());
     assert!(keys.find(None, Algorithm::RS256).is_some());
+}
+
+/// The key of a set that has this id, and whether one of the signatures above is good by it.
+fn verifies(set: &str, id: &str, algorithm: Algorithm, signed: usize) -> bool {
+    let keys = KeySet::parse(set.as_bytes(), &[algorithm]).expect("a set");
+    let (_, key) = keys.find(Some(id), algorithm).expect("the key");
+    let (_, _, header, payload, signature) = SIGNED[signed];
+    let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
+    key.verify(format!("{header}.{payload}").as_bytes(), &signature)
+}
+
+#[test]
+fn keys_of_the_examples_verify_the_examples() {
+    // RFC 7517, 3.
+    let id = "Public key used in JWS spec Appendix A.3 example";
+    let named = A3_KEY.replacen('{', &format!("{{\"kid\":\"{id}\","), 1);
+    let set = format!("{{\"keys\":[{named}]}}");
+    assert!(verifies(&set, id, Algorithm::ES256, 2));
+    // A.3: the first of the two is for wrapping keys.
+    let id = "HMAC key used in JWS spec Appendix A.1 example";
+    let named = A1_KEY.replacen('{', &format!("{{\"kid\":\"{id}\","), 1);
+    let wrapping = r#"{"kty":"oct","alg":"A128KW","k":"GawgguFyGrWKav7AX4VKUg"}"#;
+    let set = format!("{{\"keys\":[{wrapping},{named}]}}");
+    assert!(verifies(&set, id, Algorithm::HS256, 0));
+    let keys = KeySet::parse(set.as_bytes(), &[Algorithm::HS256]).expect("a set");
+    assert_eq!(keys.len(), 1);
+}
+
+/// RFC 7517, B: the certificate beside a key is no reason to trust it or not; whoever publishes the set is.
+#[test]
+fn a_certificate_beside_a_key_changes_nothing() {
+    let key = Jwk::parse(&members(CERTIFIED_KEY), &[Algorithm::RS256]).expect("a key");
+    assert_eq!(key.id.as_deref(), Some("1b94c"));
+    let (alone, _) = CERTIFIED_KEY.split_once(",\"x5c\"").expect("one");
+    let alone = Jwk::parse(&members(&format!("{alone}}}")), &[Algorithm::RS256]);
+    assert_eq!(key.thumbprint(), alone.expect("a key").thumbprint());
 }
 
 #[test]
