@@ -1,13 +1,11 @@
 // A client with npm's `dpop`. Its first argument is {"url": …, "port": …, "ca": FILE, "algorithm": …}. It prints its
 // key's thumbprint, reads a token that is bound to it from standard input, and asks for the URL as often as the
 // argument says; each answer is printed as {"status": …, "attempts": …, "body": …}.
+import './platform.mjs'
 import { readFileSync } from 'node:fs'
 import https from 'node:https'
 import { createInterface } from 'node:readline'
-import { webcrypto } from 'node:crypto'
-
-globalThis.crypto ??= webcrypto
-const { calculateThumbprint, generateKeyPair, generateProof } = await import('dpop')
+import { calculateThumbprint, generateKeyPair, generateProof } from 'dpop'
 
 const place = JSON.parse(process.argv[2])
 const ca = readFileSync(place.ca)

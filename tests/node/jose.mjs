@@ -1,14 +1,12 @@
 // Signs with npm's `jose` what it is told, a line each: {"alg": …, "jwk": …} with a key, and either {"kid": …,
 // "claims": …}, of which it makes a token the way that its readers do, or {"message": …}, of which it makes a
 // signature and nothing else. Prints what it made, in base64url.
+import './platform.mjs'
 import { createInterface } from 'node:readline'
-import { webcrypto } from 'node:crypto'
-
-globalThis.crypto ??= webcrypto
-const { SignJWT, base64url, importJWK } = await import('jose')
+import { SignJWT, base64url, importJWK } from 'jose'
 // Its own table of what a signature is made with. It is left to itself here: the checks that stand before it won't
 // have signed what has to be refused all the more.
-const { jwsAlgorithm } = await import('./node_modules/jose/dist/webapi/lib/jws_algorithms.js')
+import { jwsAlgorithm } from './node_modules/jose/dist/webapi/lib/jws_algorithms.js'
 
 async function made({ alg, jwk, kid, claims, message }) {
   const key = await importJWK(jwk, alg)

@@ -3,15 +3,12 @@
 // these keys and sign with that one, {"away": true} has it close its port and all connections. Each is answered with a
 // line once it is done. Its client `app` with the secret `app` gets tokens for the API by its credentials (RFC 6749,
 // 4.4; RFC 9068).
+import './platform.mjs'
+import { generateKeyPairSync } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import https from 'node:https'
 import { createInterface } from 'node:readline'
-import { generateKeyPairSync, webcrypto } from 'node:crypto'
-
-globalThis.crypto ??= webcrypto
-// Of the URL standard; Node 18, which Debian 12 has, lacks it.
-URL.parse ??= (text, base) => (URL.canParse(text, base) ? new URL(text, base) : null)
-const { Provider } = await import('oidc-provider')
+import { Provider } from 'oidc-provider'
 
 const place = JSON.parse(process.argv[2])
 const client = {
