@@ -4,6 +4,7 @@ with its library, algorithm, case and whether the standards have it accepted. It
 with jose."""
 
 import base64
+import functools
 import json
 import subprocess
 import sys
@@ -42,6 +43,8 @@ def pem(key):
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
+# Each time that it reads an RSA key, OpenSSL tests its primes.
+@functools.lru_cache(maxsize=None)
 def as_jwk(alg, key):
     if alg == "HS256":
         return jwk.JWK(kty="oct", k=b64(key))

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::SocketAddr,
+    path::Path,
     process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -52,6 +53,17 @@ impl Answer {
     /// The first field of this name.
     pub fn field(&self, name: &str) -> Option<&str> {
         field(&self.head, name)
+    }
+
+    /// Of curl's words for status and version, and the files that it wrote.
+    fn read(facts: &str, head: &Path, body: &Path) -> Self {
+        let (status, version) = facts.split_once(' ').unwrap_or((facts, ""));
+        Self {
+            status: status.parse().unwrap_or(0),
+            version: version.to_owned(),
+            head: fs::read_to_string(head).unwrap_or_default(),
+            body: fs::read(body).unwrap_or_default(),
+        }
     }
 
     /// What nginx says that it was told under this name.
@@ -160,13 +172,7 @@ impl Front {
         curl.args(["-w", "%{http_code} %{http_version}"]).args(args);
         let printed = output(curl.arg(url))?.stdout;
         let facts = String::from_utf8_lossy(&printed).into_owned();
-        let (status, version) = facts.split_once(' ').unwrap_or((&facts, ""));
-        Ok(Answer {
-            status: status.parse().unwrap_or(0),
-            version: version.to_owned(),
-            head: fs::read_to_string(head).unwrap_or_default(),
-            body: fs::read(body).unwrap_or_default(),
-        })
+        Ok(Answer::read(&facts, &head, &body))
     }
 
     /// What curl gets with a token.
@@ -175,6 +181,45 @@ impl Front {
     /// See [`Self::curl`].
     pub fn get(&self, path: &str, token: &str) -> Rigged<Answer> {
         self.curl(path, &["-H", &format!("Authorization: Bearer {token}")])
+    }
+
+    /// What curl gets for each path with its token, one after the other over one connection.
+    ///
+    /// # Errors
+    /// When curl can't be run, or ends before the last.
+    pub fn get_each(&self, asked: &[(String, &str)]) -> Rigged<Vec<Answer>> {
+        let name = unique_name();
+        let [head, body] = ["head", "body"].map(|part| {
+            let name = format!("{name}.{part}");
+            move |at: usize| self.ground.scratch.join(&format!("{name}.{at}"))
+        });
+        let port = self.address.port();
+        // What one transfer is told isn't known to the next.
+        let told = asked.iter().enumerate().map(|(at, (path, token))| {
+            format!(
+                "url = \"{}\"\nheader = \"Authorization: Bearer {token}\"\ndump-header = \"{}\"\noutput = \"{}\"\n\
+                 cacert = \"{}\"\nresolve = \"{HOST}:{port}:127.0.0.1\"\nmax-time = {CLIENT_GIVES_UP}\nsilent\n\
+                 write-out = \"%{{http_code}} %{{http_version}}\\n\"\n",
+                self.url(path),
+                head(at).display(),
+                body(at).display(),
+                self.ground.pki.ca.display(),
+            )
+        });
+        let told = told.collect::<Vec<_>>().join("next\n");
+        let config = self.ground.scratch.write(&format!("{name}.curl"), told)?;
+        let printed = output(Command::new("curl").arg("--config").arg(config))?.stdout;
+        let facts = String::from_utf8_lossy(&printed).into_owned();
+        let answers: Vec<Answer> = facts
+            .lines()
+            .enumerate()
+            .map(|(at, facts)| Answer::read(facts, &head(at), &body(at)))
+            .collect();
+        if answers.len() != asked.len() {
+            let (so_many, of) = (answers.len(), asked.len());
+            return Err(RigError(format!("curl asked {so_many} of {of} times")));
+        }
+        Ok(answers)
     }
 
     /// `openssl s_client` towards the proxy, at most eight seconds.
