@@ -2,13 +2,39 @@
 
 use std::collections::BTreeSet;
 
-use policy::{Access, Credentials, Holder};
+use policy::{Access, Credential, Credentials, Holder};
 use toml::{Spanned, Value};
 
 use super::{mistake::Prover, written, written_holder, written_issuer};
 
 /// How access is written.
 const WAYS: &str = "use \"token\", \"client_certificate\", both in a list, the one that counts first, or \"public\"";
+
+/// Those who vouch by one way of proving it.
+struct Kind {
+    credential: Credential,
+    /// What they vouch by.
+    what: &'static str,
+    /// That, said of one of them.
+    said: &'static str,
+    /// Where they are written.
+    place: &'static str,
+}
+
+const KINDS: [Kind; 2] = [
+    Kind {
+        credential: Credential::Token,
+        what: "tokens",
+        said: "issues tokens",
+        place: "[[issuer]]",
+    },
+    Kind {
+        credential: Credential::Certificate,
+        what: "client certificates",
+        said: "is of client certificates",
+        place: "[[listener.client_certificates]] with issuer = \"…\"",
+    },
+];
 
 /// Who vouches for somebody, by the names that routes use.
 pub(super) struct Vouching<'w> {
@@ -37,13 +63,18 @@ impl<'w> Vouching<'w> {
         }
     }
 
-    fn taken_by(&self, credentials: Credentials) -> Vec<&'w str> {
-        let mut names = Vec::new();
-        if credentials.takes_tokens() {
-            names.extend(&self.tokens);
+    /// For those who prove who they are so.
+    fn by(&self, credential: Credential) -> &[&'w str] {
+        match credential {
+            Credential::Token => &self.tokens,
+            Credential::Certificate => &self.certificates,
         }
-        if credentials.takes_certificates() {
-            names.extend(&self.certificates);
+    }
+
+    fn taken_by(&self, credentials: &Credentials) -> Vec<&'w str> {
+        let mut names: Vec<&str> = Vec::new();
+        for credential in credentials.iter() {
+            names.extend(self.by(credential));
         }
         names.dedup();
         names
@@ -61,21 +92,23 @@ fn credentials(
         Value::Array(list) => list.iter().map(Value::as_str).collect(),
         _ => None,
     };
-    match words.as_deref() {
-        Some(["public"]) => None,
-        Some(["token"]) => Some(Credentials::Token),
-        Some(["client_certificate"]) => Some(Credentials::Certificate),
-        Some(["token", "client_certificate"]) => Some(Credentials::TokenFirst),
-        Some(["client_certificate", "token"]) => Some(Credentials::CertificateFirst),
-        _ => {
-            prover.reject(
-                key,
-                written.span(),
-                "is no way to prove who is calling",
-                WAYS,
-            );
-            Some(Credentials::Token)
-        }
+    if words.as_deref() == Some(&["public"]) {
+        return None;
+    }
+    let ways = words.and_then(|words| words.into_iter().map(way).collect());
+    let proven = ways.and_then(Credentials::new);
+    if proven.is_none() {
+        let problem = "is no way to prove who is calling";
+        prover.reject(key, written.span(), problem, WAYS);
+    }
+    Some(proven.unwrap_or_default())
+}
+
+fn way(word: &str) -> Option<Credential> {
+    match word {
+        "token" => Some(Credential::Token),
+        "client_certificate" => Some(Credential::Certificate),
+        _ => None,
     }
 }
 
@@ -87,7 +120,7 @@ pub(super) fn access(
 ) -> Access {
     let key = |name: &str| format!("route[{index}].{name}");
     let credentials = match &written.access {
-        None => Some(Credentials::Token),
+        None => Some(Credentials::default()),
         Some(access) => credentials(prover, &key("access"), access),
     };
     let Some(credentials) = credentials else {
@@ -106,9 +139,9 @@ pub(super) fn access(
         }
         return Access::Public;
     };
-    prove_issuers(prover, index, written, credentials, vouching);
+    prove_issuers(prover, index, written, &credentials, vouching);
     if let Some(scopes) = &written.scopes
-        && credentials.takes_certificates()
+        && credentials.take(Credential::Certificate)
         && !scopes.as_ref().is_empty()
     {
         let problem = "a certificate carries no scopes, so none would be let in";
@@ -125,9 +158,9 @@ pub(super) fn access(
     Access::Token {
         issuers: set(&written.issuers),
         scopes: set(&written.scopes),
-        holder: prove_holder(prover, &key("holder"), written, credentials, vouching),
+        holder: prove_holder(prover, &key("holder"), written, &credentials, vouching),
+        single_use: prove_single_use(prover, &key("single_use"), written, &credentials),
         credentials,
-        single_use: prove_single_use(prover, &key("single_use"), written, credentials),
     }
 }
 
@@ -135,12 +168,12 @@ fn prove_single_use(
     prover: &mut Prover<'_>,
     key: &str,
     written: &written::Route,
-    credentials: Credentials,
+    credentials: &Credentials,
 ) -> bool {
     let Some(given) = &written.single_use else {
         return false;
     };
-    if !credentials.takes_tokens() {
+    if !credentials.take(Credential::Token) {
         let problem = "is about tokens, and the route takes none";
         prover.reject(key, given.span(), problem, "remove it");
     }
@@ -151,7 +184,7 @@ fn prove_issuers(
     prover: &mut Prover<'_>,
     index: usize,
     written: &written::Route,
-    credentials: Credentials,
+    credentials: &Credentials,
     vouching: &Vouching<'_>,
 ) {
     let key = |name: &str| format!("route[{index}].{name}");
@@ -175,12 +208,10 @@ fn prove_issuers(
         if names.contains(&issuer) {
             continue;
         }
-        let problem = if vouching.tokens.contains(&issuer) {
-            format!("{issuer:?} issues tokens, which access leaves out")
-        } else if vouching.certificates.contains(&issuer) {
-            format!("{issuer:?} is of client certificates, which access leaves out")
-        } else {
-            format!("no issuer is named {issuer:?}")
+        let of = |kind: &&Kind| vouching.by(kind.credential).contains(&issuer);
+        let problem = match KINDS.iter().find(of) {
+            Some(kind) => format!("{issuer:?} {}, which access leaves out", kind.said),
+            None => format!("no issuer is named {issuer:?}"),
         };
         let mend = format!("use some of: {known}");
         prover.reject(&key("issuers"), accepted.span(), problem, mend);
@@ -191,23 +222,10 @@ fn prove_issuers(
     if !accepted.as_ref().iter().all(is_known) {
         return;
     }
-    for (taken, of, what, place) in [
-        (
-            credentials.takes_tokens(),
-            &vouching.tokens,
-            "tokens",
-            "[[issuer]]",
-        ),
-        (
-            credentials.takes_certificates(),
-            &vouching.certificates,
-            "client certificates",
-            "[[listener.client_certificates]] with issuer = \"…\"",
-        ),
-    ] {
-        if taken && !names_some(of) {
-            let problem = format!("access takes {what}, and none of these issues any");
-            let mend = format!("add the name of one that does, of {place}");
+    for kind in KINDS {
+        if credentials.take(kind.credential) && !names_some(vouching.by(kind.credential)) {
+            let problem = format!("access takes {}, and none of these is of any", kind.what);
+            let mend = format!("add the name of one that is, of {}", kind.place);
             prover.reject(&key("issuers"), accepted.span(), problem, mend);
         }
     }
@@ -217,7 +235,7 @@ fn prove_holder(
     prover: &mut Prover<'_>,
     key: &str,
     written: &written::Route,
-    credentials: Credentials,
+    credentials: &Credentials,
     vouching: &Vouching<'_>,
 ) -> Holder {
     let Some(given) = &written.holder else {
@@ -229,7 +247,7 @@ fn prove_holder(
         written_holder::Holder::Certificate => Holder::Certificate,
         written_holder::Holder::Any => Holder::Any,
     };
-    if !credentials.takes_tokens() {
+    if !credentials.take(Credential::Token) {
         let problem = "is about tokens, and the route takes none";
         prover.reject(key, given.span(), problem, "remove it");
     } else if holder == Holder::Certificate && !vouching.certificates_asked {

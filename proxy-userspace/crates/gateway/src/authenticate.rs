@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use http::{HeaderMap, HeaderValue};
-use policy::{Access, Credentials, Principal, Route};
+use policy::{Access, Credential, Principal, Route};
 
 use crate::{
     certificate_identity::CertificateFault,
@@ -198,12 +198,12 @@ impl Caller {
 /// What was proven of the caller; `None` where the route is public, or nothing was sent or shown that it asks for:
 /// the policy says what that means. `certificate` is whom the one that was shown makes, `None` where none was.
 ///
-/// Of a token and a certificate the route's first counts, also where that turns out to be no good: otherwise a
+/// Of several ways to prove it the route's first counts, also where that turns out to be no good: otherwise a
 /// client that means to be one would be taken for the other.
 pub(crate) async fn authenticate(
     route: &Route,
     sender: &Sender<'_>,
-    certificate: impl FnOnce() -> Result<Option<Arc<Principal>>, CertificateFault>,
+    certificate: impl Fn() -> Result<Option<Arc<Principal>>, CertificateFault>,
     issuers: &Issuers,
 ) -> Result<Option<Caller>, Refusal> {
     let Access::Token { credentials, .. } = &route.access else {
@@ -216,19 +216,16 @@ pub(crate) async fn authenticate(
         let held = presented.held(sender, &issuers.proofs)?;
         Ok(Some(Caller::Token(held)))
     };
-    let by_certificate = || certificate().map(|found| found.map(Caller::Certificate));
-    Ok(match credentials {
-        Credentials::Token => by_token().await?,
-        Credentials::Certificate => by_certificate()?,
-        Credentials::TokenFirst => match by_token().await? {
-            Some(caller) => Some(caller),
-            None => by_certificate()?,
-        },
-        Credentials::CertificateFirst => match by_certificate()? {
-            Some(caller) => Some(caller),
-            None => by_token().await?,
-        },
-    })
+    for way in credentials.iter() {
+        let caller = match way {
+            Credential::Token => by_token().await?,
+            Credential::Certificate => certificate()?.map(Caller::Certificate),
+        };
+        if caller.is_some() {
+            return Ok(caller);
+        }
+    }
+    Ok(None)
 }
 
 /// The token of a request with these fields, proven to be good; in whose hands it is remains to be seen.

@@ -50,29 +50,47 @@ impl Holder {
     }
 }
 
-/// By what it may be proven who is calling. Of two, the first that a request has is the one that counts, also
-/// where it turns out to be no good.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Credentials {
+/// A way to prove who is calling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
     /// A token.
-    #[default]
     Token,
     /// A certificate that was shown in TLS.
     Certificate,
-    /// A token, or a certificate where there is no token.
-    TokenFirst,
-    /// A certificate, or a token where there is no certificate.
-    CertificateFirst,
+}
+
+/// By what it may be proven who is calling. Of several, the first that a request has is the one that counts, also
+/// where it turns out to be no good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials(Vec<Credential>);
+
+impl Default for Credentials {
+    /// A token alone.
+    fn default() -> Self {
+        Self(vec![Credential::Token])
+    }
 }
 
 impl Credentials {
-    /// Whether a token may.
-    pub fn takes_tokens(self) -> bool {
-        self != Self::Certificate
+    /// These, the one that counts first in front. `None` where there is none, or one of them twice.
+    pub fn new(ways: Vec<Credential>) -> Option<Self> {
+        let repeated = |at: usize| ways[..at].contains(&ways[at]);
+        let good = !ways.is_empty() && !(0..ways.len()).any(repeated);
+        good.then_some(Self(ways))
     }
 
-    /// Whether a certificate may.
-    pub fn takes_certificates(self) -> bool {
-        self != Self::Token
+    /// All of them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Credential> {
+        self.0.iter().copied()
+    }
+
+    /// The one that counts first.
+    pub fn first(&self) -> Credential {
+        self.0.first().copied().unwrap_or(Credential::Token)
+    }
+
+    /// Whether it may be proven by this one.
+    pub fn take(&self, credential: Credential) -> bool {
+        self.0.contains(&credential)
     }
 }

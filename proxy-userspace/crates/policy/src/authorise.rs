@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    access::Access,
+    access::{Access, Credential},
     request::CanonicalRequest,
     route::{Route, RouteMatch},
 };
@@ -44,6 +44,14 @@ pub struct Binding {
 }
 
 impl ProvenBy {
+    /// Which of the ways to prove it that is.
+    pub fn credential(self) -> Credential {
+        match self {
+            Self::Token(_) => Credential::Token,
+            Self::Certificate => Credential::Certificate,
+        }
+    }
+
     /// For the audit trail and the upstream: words with spaces between.
     pub fn as_str(self) -> &'static str {
         let Self::Token(Binding { key, certificate }) = self else {
@@ -120,16 +128,13 @@ impl<'a> RouteMatch<'a> {
             ..
         } = &self.route.access
         {
-            let nobody = if credentials.takes_tokens() {
+            let nobody = if credentials.take(Credential::Token) {
                 Denial::NoPrincipal
             } else {
                 Denial::NoCertificate
             };
             let principal = principal.ok_or(nobody)?;
-            let is_taken = match principal.proven_by {
-                ProvenBy::Token(_) => credentials.takes_tokens(),
-                ProvenBy::Certificate => credentials.takes_certificates(),
-            };
+            let is_taken = credentials.take(principal.proven_by.credential());
             if !is_taken || !issuers.contains(&principal.issuer) {
                 return Err(Denial::Issuer);
             }
@@ -155,7 +160,9 @@ mod tests {
     use http::{Method, Request};
 
     use super::*;
-    use crate::{Credentials, Holder, HostPattern, PathPattern, RequestPath, RouteTable};
+    use crate::{
+        Credential, Credentials, Holder, HostPattern, PathPattern, RequestPath, RouteTable,
+    };
 
     fn set(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
@@ -194,6 +201,10 @@ mod tests {
         }
     }
 
+    fn by(ways: &[Credential]) -> Credentials {
+        Credentials::new(ways.to_vec()).expect("each of them once")
+    }
+
     fn proven(proven_by: ProvenBy) -> Principal {
         Principal {
             issuer: "main".to_owned(),
@@ -207,7 +218,7 @@ mod tests {
 
     #[test]
     fn asks_for_an_accepted_issuer_and_every_scope() {
-        let access = || asking(&["read", "list"], Holder::Optional, Credentials::Token);
+        let access = || asking(&["read", "list"], Holder::Optional, Credentials::default());
         let holder = |issuer: &str, scopes: &[&str]| Principal {
             issuer: issuer.to_owned(),
             scopes: set(scopes),
@@ -238,7 +249,7 @@ mod tests {
             (Holder::Any, [false, true, true, true]),
         ] {
             for (proven_by, let_in) in all.into_iter().zip(verdicts) {
-                let access = asking(&[], holder, Credentials::Token);
+                let access = asking(&[], holder, Credentials::default());
                 let told = decide(access, Some(&proven(proven_by)));
                 let wanted = if let_in { Ok(()) } else { Err(Denial::Unbound) };
                 assert_eq!(told, wanted, "{holder:?} {proven_by:?}");
@@ -248,24 +259,33 @@ mod tests {
 
     #[test]
     fn a_certificate_counts_where_it_is_asked_for() {
+        use Credential::{Certificate, Token};
         let certificate = proven(ProvenBy::Certificate);
         let token = proven(ProvenBy::Token(Binding::default()));
-        for (credentials, of_token, of_certificate) in [
-            (Credentials::Token, Ok(()), Err(Denial::Issuer)),
-            (Credentials::Certificate, Err(Denial::Issuer), Ok(())),
-            (Credentials::TokenFirst, Ok(()), Ok(())),
-            (Credentials::CertificateFirst, Ok(()), Ok(())),
+        for (ways, of_token, of_certificate) in [
+            (vec![Token], Ok(()), Err(Denial::Issuer)),
+            (vec![Certificate], Err(Denial::Issuer), Ok(())),
+            (vec![Token, Certificate], Ok(()), Ok(())),
+            (vec![Certificate, Token], Ok(()), Ok(())),
         ] {
-            let access = || asking(&[], Holder::Optional, credentials);
-            assert_eq!(decide(access(), Some(&token)), of_token, "{credentials:?}");
+            let access = || asking(&[], Holder::Optional, by(&ways));
+            assert_eq!(decide(access(), Some(&token)), of_token, "{ways:?}");
             assert_eq!(
                 decide(access(), Some(&certificate)),
                 of_certificate,
-                "{credentials:?}"
+                "{ways:?}"
             );
         }
-        let only = asking(&[], Holder::Optional, Credentials::Certificate);
+        let only = asking(&[], Holder::Optional, by(&[Certificate]));
         assert_eq!(decide(only, None), Err(Denial::NoCertificate));
+    }
+
+    #[test]
+    fn a_way_is_taken_once_and_one_at_least() {
+        use Credential::{Certificate, Token};
+        assert_eq!(Credentials::new(Vec::new()), None);
+        assert_eq!(Credentials::new(vec![Token, Certificate, Token]), None);
+        assert_eq!(by(&[Certificate, Token]).first(), Certificate);
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod route;
 mod tcp;
 mod wire;
 
-pub use access::{Access, Credentials, Holder};
+pub use access::{Access, Credential, Credentials, Holder};
 pub use authorise::{Binding, Denial, Permit, Principal, ProvenBy};
 pub use frames::{FrameBounds, FrameFault, FrameJudge, Standing, StreamFault};
 pub use host::{CanonicalHost, HostFault};
