@@ -15,6 +15,7 @@ use policy::CanonicalRequest;
 
 use crate::{
     replay::{Name, ReplaySet, Use},
+    sent::only_field,
     token::{
         Asked, Nonces, Proof, ProofFault, ProofRules, Standing, TokenFault, Verified, unix_now,
     },
@@ -115,12 +116,9 @@ impl Presented<'_> {
 
 /// The one proof of a request.
 fn sent_proof(headers: &HeaderMap) -> Result<&str, ProofFault> {
-    let mut fields = headers.get_all(PROOF).iter();
-    let proof = fields.next().ok_or(ProofFault::Missing)?;
-    if fields.next().is_some() {
-        return Err(ProofFault::Repeated);
-    }
+    let proof = only_field(headers, &PROOF).map_err(|_| ProofFault::Repeated)?;
     proof
+        .ok_or(ProofFault::Missing)?
         .to_str()
         .map_err(|_| ProofFault::Malformed("no three parts in base64url"))
 }

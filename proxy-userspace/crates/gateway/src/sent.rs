@@ -73,15 +73,25 @@ fn field_token<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<&'h str>, TokenFault> {
+    let field = only_field(headers, name).map_err(|_| TokenFault::Repeated)?;
+    let text = field.map(HeaderValue::to_str).transpose();
+    text.map_err(|_| TokenFault::NotBearer)
+}
+
+/// Two fields where one may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Repeated;
+
+/// The one field of this name.
+pub(crate) fn only_field<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'h HeaderValue>, Repeated> {
     let mut fields = headers.get_all(name).iter();
-    let Some(field) = fields.next() else {
-        return Ok(None);
-    };
-    if fields.next().is_some() {
-        return Err(TokenFault::Repeated);
+    match (fields.next(), fields.next()) {
+        (field, None) => Ok(field),
+        (_, Some(_)) => Err(Repeated),
     }
-    let field = field.to_str().map_err(|_| TokenFault::NotBearer)?;
-    Ok(Some(field))
 }
 
 /// Of several cookies with one name, whichever comes first is chance (RFC 6265, 4.2.2).
