@@ -3,6 +3,7 @@
 //! ```text
 //! cli, render   what people type and read
 //! config        the configuration, as written and as proven
+//! api_keys      API keys: the file that they are in, and new ones for it
 //! admin         the socket between command line and daemon
 //! feed          the formats of lists
 //! lists, state  the lists at run time, and what of them is on disk
@@ -28,6 +29,7 @@
 //! ```
 
 mod admin;
+mod api_keys;
 mod automatic;
 mod block;
 mod bound;
@@ -155,6 +157,7 @@ fn act(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Upgrade { daemon } => tell(&daemon, &Request::Upgrade),
         Command::Reload { daemon } => tell(&daemon, &Request::Reload),
         Command::Token(token) => tokens::act(token),
+        Command::Apikey(order) => api_keys::act(order),
         Command::Status { daemon } => tell(&daemon, &Request::Status),
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use audit::Journal;
-use gateway::{Certificates, Live, Metrics, Stage, Uses, Views};
+use gateway::{ApiKeys, Certificates, Live, Metrics, Stage, Uses, Views};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, text::encode},
@@ -191,6 +191,7 @@ impl Collector for Seen {
         gauge(&mut encoder, "upstream_waiting_requests", about, waiting)?;
 
         self.encode_issuers(&mut encoder)?;
+        self.encode_api_keys(&mut encoder)?;
 
         if let Some((held, most)) = watched.live.current().issuers.uses().map(Uses::held) {
             let about = "Used tokens that are remembered, of those that are good once";
@@ -220,6 +221,16 @@ impl Collector for Seen {
 }
 
 impl Seen {
+    fn encode_api_keys(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let gateway = self.0.live.current();
+        let of = |keys: &Arc<ApiKeys>| {
+            let labels = vec![("source", keys.rules().name.clone())];
+            (labels, keys.count() as u64)
+        };
+        let counts = gateway.issuers.api_keys().map(of).collect();
+        gauge(encoder, "api_keys", "API keys that are in force", counts)
+    }
+
     fn encode_issuers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let [mut keys, mut good, mut outlived, mut fetches] = [const { Vec::<Sample>::new() }; 4];
         for issuer in self.0.live.current().issuers.iter() {

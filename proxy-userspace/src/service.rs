@@ -15,6 +15,7 @@ use gateway::{
 use tokio::{runtime, sync::watch};
 
 use crate::{
+    api_keys::KeyFile,
     automatic::{Automatic, Plain},
     bound::{Bound, ServiceError},
     changes::{Routes, Written},
@@ -60,6 +61,7 @@ pub(crate) struct Service {
     listeners: Vec<Serving>,
     upstreams: BTreeMap<String, (Arc<Upstream>, Task)>,
     issuers: BTreeMap<String, (Arc<Issuer>, Task)>,
+    api_keys: KeptKeys,
     /// Kept through a reload, so that what was used before isn't good again.
     proofs: Arc<Proofs>,
     revocations: Arc<Revocations>,
@@ -91,6 +93,11 @@ impl Service {
             .into_iter()
             .map(|issuer| keep_issuer(issuer, &journal))
             .collect();
+        let api_keys: BTreeMap<_, _> = config
+            .api_keys
+            .into_iter()
+            .map(|file| keep_api_keys(file, &journal))
+            .collect();
         let upstreams: BTreeMap<_, _> = config
             .upstreams
             .into_iter()
@@ -105,7 +112,7 @@ impl Service {
         let shared = (&lists, &journal, &metrics);
         let tables = (config.routes, config.tcp_routes);
         let proofs = proofs(config.proofs)?;
-        let identity = (&issuers, &proofs, &revocations, &uses);
+        let identity = (&issuers, &api_keys, &proofs, &revocations, &uses);
         let gateway = compose(tables, identity, &upstreams, shared)?;
         let gateway = gateway.sampling(config.sampled);
         let live = Arc::new(Live::new(gateway));
@@ -129,6 +136,7 @@ impl Service {
             listeners: Vec::new(),
             upstreams,
             issuers,
+            api_keys,
             proofs,
             revocations,
             uses,
@@ -240,9 +248,13 @@ impl Service {
 /// Issuers by name, with what keeps their keys current.
 type KeptIssuers = BTreeMap<String, (Arc<Issuer>, Task)>;
 
+/// Files of API keys by name, with what keeps them current.
+type KeptKeys = BTreeMap<String, (KeyFile, Task)>;
+
 /// By what it is proven who is calling, and what is known of that.
 type Identity<'a> = (
     &'a KeptIssuers,
+    &'a KeptKeys,
     &'a Arc<Proofs>,
     &'a Arc<Revocations>,
     &'a Arc<Uses>,
@@ -250,7 +262,7 @@ type Identity<'a> = (
 
 fn compose(
     (routes, tcp_routes): (policy::RouteTable, policy::TcpRouteTable),
-    (issuers, proofs, revocations, uses): Identity<'_>,
+    (issuers, api_keys, proofs, revocations, uses): Identity<'_>,
     upstreams: &BTreeMap<String, (Arc<Upstream>, Task)>,
     (lists, journal, metrics): (&Arc<Lists>, &Arc<Journal>, &Arc<Metrics>),
 ) -> Result<Gateway, ServiceError> {
@@ -259,6 +271,7 @@ fn compose(
         .map(|(upstream, _)| Arc::clone(upstream))
         .collect();
     let issuers = issuers.values().map(|(issuer, _)| Arc::clone(issuer));
+    let api_keys = api_keys.values().map(|(file, _)| Arc::clone(&file.keys));
     Issuers::new(issuers)
         .and_then(|issuers| {
             Gateway::new(
@@ -267,7 +280,8 @@ fn compose(
                 issuers
                     .proving(Arc::clone(proofs))
                     .revoking(Arc::clone(revocations))
-                    .remembering(Arc::clone(uses)),
+                    .remembering(Arc::clone(uses))
+                    .with_api_keys(api_keys),
                 upstreams,
                 Arc::clone(lists) as Arc<dyn SourceGate>,
                 Arc::clone(journal),
@@ -293,6 +307,12 @@ fn keep_issuer(issuer: Arc<Issuer>, journal: &Arc<Journal>) -> (String, (Arc<Iss
     let kept = current::keep_keys(Arc::clone(&issuer), Arc::clone(journal));
     let task = Task(tokio::spawn(kept));
     (name, (issuer, task))
+}
+
+fn keep_api_keys(file: KeyFile, journal: &Arc<Journal>) -> (String, (KeyFile, Task)) {
+    let name = file.name().to_owned();
+    let kept = file.clone().keep_current(Arc::clone(journal));
+    (name, (file, Task(tokio::spawn(kept))))
 }
 
 fn keep_upstream(

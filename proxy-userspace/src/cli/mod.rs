@@ -1,5 +1,6 @@
 //! The command line.
 
+mod api_keys;
 mod entries;
 mod feeds;
 mod tokens;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
 pub(crate) use self::{
+    api_keys::{ApiKey, NewApiKey},
     entries::{Add, Allow, Block, Export, Import, List, Manner, Remove},
     feeds::Feed,
     tokens::{About, Mint, Revoke, Token},
@@ -101,6 +103,9 @@ pub(crate) enum Command {
     /// Tokens: why one is accepted or refused, those that are taken back, and ones for development
     #[command(subcommand)]
     Token(Token),
+    /// API keys: new ones
+    #[command(subcommand)]
+    Apikey(ApiKey),
     /// Have the daemon hand over to the binary that lies in its place now, without losing a request
     Upgrade {
         #[command(flatten)]

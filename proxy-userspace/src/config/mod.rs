@@ -1,8 +1,8 @@
 //! The configuration file: as written, then as proven.
 //!
 //! ```text
-//! written, written_acme, written_holder, written_issuer, written_tcp, written_upstream   the TOML shape; unknown keys are refused
-//! prove     and prove_access, prove_acme, prove_claims, prove_feeds, prove_health, prove_holder, prove_issuers, prove_kernel, prove_routes, prove_tcp, prove_tls, prove_upstreams, value: everything checked and loaded that can be, without running anything
+//! written, written_acme, written_api_keys, written_holder, written_issuer, written_tcp, written_upstream   the TOML shape; unknown keys are refused
+//! prove     and prove_access, prove_acme, prove_api_keys, prove_claims, prove_feeds, prove_health, prove_holder, prove_issuers, prove_kernel, prove_routes, prove_tcp, prove_tls, prove_upstreams, value: everything checked and loaded that can be, without running anything
 //! mistake   an error that names file, line, key, value and mend
 //! ```
 
@@ -10,6 +10,7 @@ mod mistake;
 mod prove;
 mod prove_access;
 mod prove_acme;
+mod prove_api_keys;
 mod prove_claims;
 mod prove_clients;
 mod prove_feeds;
@@ -25,6 +26,7 @@ mod prove_upstreams;
 mod value;
 mod written;
 mod written_acme;
+mod written_api_keys;
 mod written_holder;
 mod written_issuer;
 mod written_tcp;

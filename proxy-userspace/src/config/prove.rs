@@ -18,6 +18,7 @@ use policy::{RouteTable, TcpRouteTable};
 use toml::Spanned;
 
 use crate::{
+    api_keys::KeyFile,
     changes,
     feed::{SHORTEST_V4, SHORTEST_V6},
     lists::{ALLOW, CONFIG_TRUSTED, Widest},
@@ -27,8 +28,8 @@ use crate::{
 use super::{
     mistake::{Mistakes, Prover},
     prove_acme::{self, AcmeConfig, Automatic},
-    prove_clients, prove_feeds, prove_holder, prove_issuers, prove_kernel, prove_routes, prove_tcp,
-    prove_tls, prove_upstreams,
+    prove_api_keys, prove_clients, prove_feeds, prove_holder, prove_issuers, prove_kernel,
+    prove_routes, prove_tcp, prove_tls, prove_upstreams,
     value::{in_range, prove_duration, prove_prefix, reject_repeated},
     written::{self, Written},
 };
@@ -39,6 +40,8 @@ pub(crate) struct ServiceConfig {
     pub(crate) listeners: Vec<ListenerConfig>,
     pub(crate) acme: Option<AcmeConfig>,
     pub(crate) issuers: Vec<Arc<Issuer>>,
+    /// Files of API keys.
+    pub(crate) api_keys: Vec<KeyFile>,
     /// What proofs that a token is in the right hands must satisfy.
     pub(crate) proofs: ProofRules,
     /// Most tokens that are remembered of those that are good once.
@@ -61,11 +64,12 @@ pub(crate) struct ServiceConfig {
 }
 
 /// Tables that may change while the daemon runs.
-const EXCHANGED: [&str; 10] = [
+const EXCHANGED: [&str; 11] = [
     "listener",
     "acme",
     "redirect",
     "issuer",
+    "api_keys",
     "dpop",
     "single_use",
     "upstream",
@@ -152,18 +156,13 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
     let mut automatic = Automatic::new(written.acme.as_ref(), written.state.directory.as_deref());
     let listeners = prove_listeners(&mut prover, &written.listener, &mut automatic);
     let issuers = prove_issuers::issuers(&mut prover, &written.issuer);
-    prove_clients::names(&mut prover, &written.listener, &written.issuer);
+    let api_keys = prove_api_keys::api_keys(&mut prover, &written.api_keys, &written.issuer);
+    prove_clients::names(&mut prover, &written);
     let proofs = prove_holder::proofs(&mut prover, &written.dpop);
     let used_tokens = prove_holder::used_tokens(&mut prover, &written.single_use);
     let upstreams = prove_upstreams::upstreams(&mut prover, &written.upstream);
     let tcp_routes = prove_tcp::routes(&mut prover, &written, &upstreams);
-    let routes = prove_routes::routes(
-        &mut prover,
-        &written.route,
-        &written.listener,
-        &written.upstream,
-        &written.issuer,
-    );
+    let routes = prove_routes::routes(&mut prover, &written);
     let acme = automatic.finish(&mut prover, &written.listener, routes.routes());
     let acme = match (&written.redirect, &written.acme) {
         (None, _) => acme,
@@ -211,6 +210,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
             listeners,
             acme,
             issuers,
+            api_keys,
             proofs,
             used_tokens,
             upstreams,

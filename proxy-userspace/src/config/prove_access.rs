@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use policy::{Access, Credential, Credentials, Holder};
 use toml::{Spanned, Value};
 
-use super::{mistake::Prover, written, written_holder, written_issuer};
+use super::{mistake::Prover, written, written_holder};
 
 /// How access is written.
-const WAYS: &str = "use \"token\", \"client_certificate\", both in a list, the one that counts first, or \"public\"";
+const WAYS: &str = "use \"token\", \"client_certificate\", \"api_key\", several in a list, the one that counts first in front, or \"public\"";
 
 /// Those who vouch by one way of proving it.
 struct Kind {
@@ -21,7 +21,7 @@ struct Kind {
     place: &'static str,
 }
 
-const KINDS: [Kind; 2] = [
+const KINDS: [Kind; 3] = [
     Kind {
         credential: Credential::Token,
         what: "tokens",
@@ -34,6 +34,12 @@ const KINDS: [Kind; 2] = [
         said: "is of client certificates",
         place: "[[listener.client_certificates]] with issuer = \"…\"",
     },
+    Kind {
+        credential: Credential::ApiKey,
+        what: "API keys",
+        said: "is of API keys",
+        place: "[[api_keys]]",
+    },
 ];
 
 /// Who vouches for somebody, by the names that routes use.
@@ -42,22 +48,33 @@ pub(super) struct Vouching<'w> {
     tokens: Vec<&'w str>,
     /// For those who show a certificate.
     certificates: Vec<&'w str>,
+    /// For those who send an API key.
+    api_keys: Vec<&'w str>,
     /// Whether certificates are asked of clients anywhere.
     certificates_asked: bool,
 }
 
 impl<'w> Vouching<'w> {
-    pub(super) fn of(
-        issuers: &'w [written_issuer::Issuer],
-        listeners: &'w [written::Listener],
-    ) -> Self {
+    pub(super) fn of(written: &'w written::Written) -> Self {
         let rules = || {
-            let all = listeners.iter().flat_map(|it| &it.client_certificates);
+            let all = written
+                .listener
+                .iter()
+                .flat_map(|it| &it.client_certificates);
             all.map(Spanned::as_ref)
         };
         let named = rules().filter_map(|rule| rule.issuer.as_ref());
         Self {
-            tokens: issuers.iter().map(|it| it.name.as_ref().as_str()).collect(),
+            tokens: written
+                .issuer
+                .iter()
+                .map(|it| it.name.as_ref().as_str())
+                .collect(),
+            api_keys: written
+                .api_keys
+                .iter()
+                .map(|it| it.name.as_ref().as_str())
+                .collect(),
             certificates: named.map(|name| name.as_ref().as_str()).collect(),
             certificates_asked: rules().next().is_some(),
         }
@@ -68,6 +85,7 @@ impl<'w> Vouching<'w> {
         match credential {
             Credential::Token => &self.tokens,
             Credential::Certificate => &self.certificates,
+            Credential::ApiKey => &self.api_keys,
         }
     }
 
@@ -108,6 +126,7 @@ fn way(word: &str) -> Option<Credential> {
     match word {
         "token" => Some(Credential::Token),
         "client_certificate" => Some(Credential::Certificate),
+        "api_key" => Some(Credential::ApiKey),
         _ => None,
     }
 }
@@ -176,6 +195,10 @@ fn prove_single_use(
     if !credentials.take(Credential::Token) {
         let problem = "is about tokens, and the route takes none";
         prover.reject(key, given.span(), problem, "remove it");
+    } else if *given.as_ref() && credentials.take(Credential::ApiKey) {
+        let problem = "an API key is good as often as it is sent";
+        let mend = "remove it, or \"api_key\" from access";
+        prover.reject(key, given.span(), problem, mend);
     }
     *given.as_ref()
 }
@@ -250,6 +273,10 @@ fn prove_holder(
     if !credentials.take(Credential::Token) {
         let problem = "is about tokens, and the route takes none";
         prover.reject(key, given.span(), problem, "remove it");
+    } else if holder != Holder::Optional && credentials.take(Credential::ApiKey) {
+        let problem = "an API key is bound to nothing, so none would be let in";
+        let mend = "remove it, or \"api_key\" from access";
+        prover.reject(key, given.span(), problem, mend);
     } else if holder == Holder::Certificate && !vouching.certificates_asked {
         let problem = "no listener asks for certificates, so nobody would be let in";
         let mend = "add [[listener.client_certificates]] to one";

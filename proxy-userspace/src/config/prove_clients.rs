@@ -9,9 +9,7 @@ use gateway::{
 use policy::CanonicalHost;
 use toml::Spanned;
 
-use super::{
-    mistake::Prover, written, written_holder::CertificateSubject as Written, written_issuer,
-};
+use super::{mistake::Prover, written, written_holder::CertificateSubject as Written};
 
 /// Whom certificates make.
 fn identity(
@@ -47,13 +45,9 @@ fn identity(
 
 /// Names of issuers mean one thing each: what issues tokens is none of certificates, and certificates of one name
 /// are issued by the same authorities.
-pub(super) fn names(
-    prover: &mut Prover<'_>,
-    listeners: &[written::Listener],
-    issuers: &[written_issuer::Issuer],
-) {
+pub(super) fn names(prover: &mut Prover<'_>, written: &written::Written) {
     let mut known: Vec<(&str, &Path)> = Vec::new();
-    for (index, listener) in listeners.iter().enumerate() {
+    for (index, listener) in written.listener.iter().enumerate() {
         for (at, rule) in listener.client_certificates.iter().enumerate() {
             let rule = rule.as_ref();
             let Some(issuer) = &rule.issuer else {
@@ -61,9 +55,22 @@ pub(super) fn names(
             };
             let key = format!("listener[{index}].client_certificates[{at}].issuer");
             let (name, ca) = (issuer.as_ref().as_str(), rule.ca.as_ref().as_path());
-            if issuers.iter().any(|it| it.name.as_ref() == name) {
-                let problem = "an [[issuer]] of tokens has this name";
-                prover.reject(&key, issuer.span(), problem, "give it one of its own");
+            let of_tokens = written.issuer.iter().map(|it| &it.name);
+            let of_keys = written.api_keys.iter().map(|it| &it.name);
+            let is_it = |it: &Spanned<String>| it.as_ref() == name;
+            for (is_taken, problem) in [
+                (
+                    of_tokens.into_iter().any(is_it),
+                    "an [[issuer]] of tokens has this name",
+                ),
+                (
+                    of_keys.into_iter().any(is_it),
+                    "an [[api_keys]] has this name",
+                ),
+            ] {
+                if is_taken {
+                    prover.reject(&key, issuer.span(), problem, "give it one of its own");
+                }
             }
             if known.iter().any(|(it, of)| *it == name && *of != ca) {
                 let problem = "others have this name, with another ca";

@@ -138,26 +138,15 @@ fn prove_location(
             }
             TokenLocation::Cookie(cookie.as_ref().clone())
         }
-        (None, Some(header)) => {
-            let name = header.as_ref().to_ascii_lowercase();
-            let meant = HeaderName::from_bytes(name.as_bytes()).ok();
-            let meant = meant.filter(|name| {
-                let plain = !name.as_str().contains('_');
-                plain
-                    && !TAKEN.contains(&name.as_str())
-                    && !name.as_str().starts_with("x-portcullis-")
-            });
-            meant.map_or_else(
-                || {
-                    let mend =
-                        "name one of its own, with - in place of _, such as \"x-access-token\"";
-                    let problem = "is no field that can carry a token";
-                    prover.reject(&key("token_header"), header.span(), problem, mend);
-                    TokenLocation::Authorization
-                },
-                TokenLocation::Header,
-            )
-        }
+        (None, Some(header)) => own_field(header.as_ref()).map_or_else(
+            || {
+                let mend = "name one of its own, with - in place of _, such as \"x-access-token\"";
+                let problem = "is no field that can carry a token";
+                prover.reject(&key("token_header"), header.span(), problem, mend);
+                TokenLocation::Authorization
+            },
+            TokenLocation::Header,
+        ),
         (Some(_), Some(header)) => {
             let problem = "token_cookie says where tokens are already";
             let mend = "remove one of the two; a second issuer can have the other";
@@ -165,6 +154,15 @@ fn prove_location(
             TokenLocation::Authorization
         }
     }
+}
+
+/// A field that means nothing else.
+pub(super) fn own_field(written: &str) -> Option<HeaderName> {
+    let name = HeaderName::from_bytes(written.to_ascii_lowercase().as_bytes()).ok()?;
+    let is_free = !name.as_str().contains('_')
+        && !TAKEN.contains(&name.as_str())
+        && !name.as_str().starts_with("x-portcullis-");
+    is_free.then_some(name)
 }
 
 pub(super) fn prove_algorithms(

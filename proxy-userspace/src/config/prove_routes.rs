@@ -11,7 +11,7 @@ use super::{
     mistake::Prover,
     prove_access::{self, Vouching},
     value::{in_range, reject_repeated},
-    written, written_issuer,
+    written,
     written_tcp::ListenerProtocol,
     written_upstream,
 };
@@ -19,13 +19,8 @@ use super::{
 /// Largest body of a request, where a route says nothing else.
 const LARGEST_BODY: u64 = 64 * 1024 * 1024;
 
-pub(super) fn routes(
-    prover: &mut Prover<'_>,
-    written: &[written::Route],
-    listeners: &[written::Listener],
-    upstreams: &[written_upstream::Upstream],
-    issuers: &[written_issuer::Issuer],
-) -> RouteTable {
+pub(super) fn routes(prover: &mut Prover<'_>, whole: &written::Written) -> RouteTable {
+    let (written, listeners) = (&whole.route, &whole.listener);
     let has_requests = listeners
         .iter()
         .any(|it| it.carries() == ListenerProtocol::Https);
@@ -41,11 +36,11 @@ pub(super) fn routes(
         None | Some(_) => {}
     }
     reject_repeated(prover, "route", written.iter().map(|route| &route.name));
-    let vouching = Vouching::of(issuers, listeners);
+    let vouching = Vouching::of(whole);
     let mut proven = Vec::new();
     let mut indices = Vec::new();
     for (index, route) in written.iter().enumerate() {
-        if let Some(route) = prove_route(prover, index, route, upstreams, &vouching) {
+        if let Some(route) = prove_route(prover, index, route, &whole.upstream, &vouching) {
             proven.push(route);
             indices.push(index);
         }

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::{
     written_acme::{Acme, Automatic},
+    written_api_keys::ApiKeys,
     written_holder::{CertificateSubject, Dpop, Holder, SingleUse},
     written_issuer::Issuer,
     written_tcp::{ListenerProtocol, TcpRoute},
@@ -28,6 +29,9 @@ pub(crate) struct Written {
     /// Who may issue tokens.
     #[serde(default)]
     pub(crate) issuer: Vec<Issuer>,
+    /// Keys that were made for somebody.
+    #[serde(default)]
+    pub(crate) api_keys: Vec<ApiKeys>,
     /// Proofs that tokens are in the right hands.
     #[serde(default)]
     pub(crate) dpop: Dpop,
@@ -189,9 +193,9 @@ pub(crate) struct Route {
     pub(crate) methods: Spanned<Vec<String>>,
     /// Name of the upstream.
     pub(crate) upstream: Option<Spanned<String>>,
-    /// `"token"` (default), `"client_certificate"`, a list of both, or `"public"`.
+    /// `"token"` (default), `"client_certificate"`, `"api_key"`, a list of some, or `"public"`.
     pub(crate) access: Option<Spanned<toml::Value>>,
-    /// Names of the issuers whose tokens, or certificates, are accepted.
+    /// Names of the issuers whose tokens, certificates or API keys are accepted.
     pub(crate) issuers: Option<Spanned<Vec<String>>>,
     /// Scopes a token must carry, all of them.
     pub(crate) scopes: Option<Spanned<Vec<String>>>,

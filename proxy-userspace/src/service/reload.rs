@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use gateway::{SourceGate, Upstream};
 
 use super::{
-    Service, Serving, certificates_of, compose, keep_certificates, keep_issuer, keep_upstream,
-    proofs,
+    Service, Serving, certificates_of, compose, keep_api_keys, keep_certificates, keep_issuer,
+    keep_upstream, proofs,
 };
 use crate::{
     bound::{Bound, ServiceError},
@@ -117,6 +117,15 @@ impl Service {
             .into_iter()
             .map(|issuer| keep_issuer(issuer, &self.journal))
             .collect();
+        let mut api_keys = BTreeMap::new();
+        for file in config.api_keys {
+            let before = self.api_keys.get(file.name()).map(|(file, _)| file);
+            let same = before.is_some_and(|before| before.is_as(&file));
+            let name = file.name();
+            note_change(&mut changes, "api_keys", &name, before.is_some(), same);
+            let (name, kept) = keep_api_keys(file, &self.journal);
+            api_keys.insert(name, kept);
+        }
         let mut upstreams = BTreeMap::new();
         let mut before = std::mem::take(&mut self.upstreams);
         for spec in config.upstreams {
@@ -139,16 +148,21 @@ impl Service {
             .keys()
             .filter(|name| !issuers.contains_key(*name));
         gone("issuer", of_old.collect(), &mut changes);
+        let of_old = self
+            .api_keys
+            .keys()
+            .filter(|name| !api_keys.contains_key(*name));
+        gone("api_keys", of_old.collect(), &mut changes);
         let routes = Routes::of(&config.routes, &config.tcp_routes);
         routes.note(&self.routes, &mut changes);
         note_tables(&mut changes, &self.exchanged, &config.exchanged);
 
         let shared = (&self.lists, &self.journal, &self.metrics);
         let tables = (config.routes, config.tcp_routes);
-        let identity = (&issuers, &proofs, &self.revocations, &self.uses);
+        let identity = (&issuers, &api_keys, &proofs, &self.revocations, &self.uses);
         let gateway = compose(tables, identity, &upstreams, shared)?;
         self.live.exchange(gateway.sampling(config.sampled));
-        self.proofs = proofs;
+        (self.proofs, self.api_keys) = (proofs, api_keys);
         self.uses.bound(config.used_tokens);
         (self.issuers, self.upstreams, self.routes) = (issuers, upstreams, routes);
         let exchanged = config.exchanged;

@@ -45,12 +45,12 @@ pub struct PrincipalRecord {
     pub issuer: String,
     /// The subject there.
     pub subject: String,
-    /// By what: `token`, and what that is bound to (`dpop`, `certificate`), or `certificate`.
+    /// By what: `token`, and what that is bound to (`dpop`, `certificate`), `certificate` or `api_key`.
     pub proven_by: &'static str,
     /// The token's `jti`, by which it can be told from others of the same subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_id: Option<String>,
-    /// The id of the key that verified it.
+    /// The id of the key that verified it, or of the API key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_id: Option<String>,
 }

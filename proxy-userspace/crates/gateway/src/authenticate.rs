@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use policy::{Access, Credential, Principal, Route};
 
 use crate::{
+    api_key::{ApiKeys, HeldKey, held_key},
     certificate_identity::CertificateFault,
     holder::{Held, Presented, Proofs, Sender},
     refusal::Refusal,
@@ -19,10 +20,11 @@ use crate::{
     uses::{Once, UseFault, Uses},
 };
 
-/// The trusted issuers by their configured names.
+/// The trusted issuers, and the places of API keys, by their configured names.
 #[derive(Clone, Debug)]
 pub struct Issuers {
     by_name: BTreeMap<String, Arc<Issuer>>,
+    api_keys: BTreeMap<String, Arc<ApiKeys>>,
     hasher: TokenHasher,
     /// What is known of proofs that a token is in the right hands.
     proofs: Arc<Proofs>,
@@ -30,7 +32,7 @@ pub struct Issuers {
     revocations: Arc<Revocations>,
     /// Tokens that were used, where some are good once.
     uses: Option<Arc<Uses>>,
-    /// Where tokens are besides `Authorization`.
+    /// Where tokens and keys are besides `Authorization`.
     carriers: Vec<TokenLocation>,
 }
 
@@ -53,6 +55,7 @@ impl Issuers {
         }
         Ok(Self {
             by_name,
+            api_keys: BTreeMap::new(),
             hasher: TokenHasher::new()?,
             proofs: Arc::new(Proofs::new(ProofRules::default())?),
             revocations: Arc::default(),
@@ -65,6 +68,20 @@ impl Issuers {
     #[must_use]
     pub fn revoking(mut self, revocations: Arc<Revocations>) -> Self {
         self.revocations = revocations;
+        self
+    }
+
+    /// With these places of API keys.
+    #[must_use]
+    pub fn with_api_keys(mut self, sources: impl IntoIterator<Item = Arc<ApiKeys>>) -> Self {
+        for source in sources {
+            let rules = source.rules();
+            let carrier = TokenLocation::Header(rules.header.clone());
+            if !self.carriers.contains(&carrier) {
+                self.carriers.push(carrier);
+            }
+            self.api_keys.insert(rules.name.clone(), source);
+        }
         self
     }
 
@@ -119,7 +136,12 @@ impl Issuers {
         &self.proofs
     }
 
-    /// All of them.
+    /// The places of API keys.
+    pub fn api_keys(&self) -> impl Iterator<Item = &Arc<ApiKeys>> {
+        self.api_keys.values()
+    }
+
+    /// All that issue tokens.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Issuer>> {
         self.by_name.values()
     }
@@ -140,7 +162,7 @@ impl Issuers {
         Ok(Some(Arc::clone(&verified.principal)))
     }
 
-    /// Takes cookies and fields that carry tokens out of what goes upstream, whichever route it is on: they
+    /// Takes cookies and fields that carry tokens and keys out of what goes upstream, whichever route it is on: they
     /// were meant for us, and an upstream that has them can be somebody else with them.
     pub(crate) fn withhold(&self, headers: &mut HeaderMap) {
         for carrier in &self.carriers {
@@ -156,6 +178,8 @@ pub(crate) enum Caller {
     Token(Held),
     /// By a certificate.
     Certificate(Arc<Principal>),
+    /// By an API key.
+    ApiKey(HeldKey),
 }
 
 impl Caller {
@@ -163,6 +187,7 @@ impl Caller {
         match self {
             Self::Token(held) => &held.verified.principal,
             Self::Certificate(principal) => principal,
+            Self::ApiKey(held) => &held.holder,
         }
     }
 
@@ -170,19 +195,28 @@ impl Caller {
     pub(crate) fn token(&self) -> Option<&Verified> {
         match self {
             Self::Token(held) => Some(&held.verified),
+            Self::Certificate(_) | Self::ApiKey(_) => None,
+        }
+    }
+
+    /// The id of the key that verified the token, or of the API key.
+    pub(crate) fn key_id(&self) -> Option<String> {
+        match self {
+            Self::Token(held) => held.verified.key_id.clone(),
             Self::Certificate(_) => None,
+            Self::ApiKey(held) => Some(held.id.to_string()),
         }
     }
 
     /// For how long what it lets in may go on; as long as it takes where that is known of a certificate, which
-    /// its connection is asked for.
+    /// its connection is asked for, or of an API key.
     pub(crate) fn tenure(&self, issuers: &Issuers) -> Option<Tenure> {
         match self {
             Self::Token(held) => {
                 let token = Arc::clone(&held.verified);
                 Some(Tenure::of(token, &issuers.revocations))
             }
-            Self::Certificate(_) => None,
+            Self::Certificate(_) | Self::ApiKey(_) => None,
         }
     }
 
@@ -190,7 +224,7 @@ impl Caller {
     pub(crate) fn nonce(&self) -> Option<&HeaderValue> {
         match self {
             Self::Token(held) => held.nonce.as_ref(),
-            Self::Certificate(_) => None,
+            Self::Certificate(_) | Self::ApiKey(_) => None,
         }
     }
 }
@@ -206,7 +240,12 @@ pub(crate) async fn authenticate(
     certificate: impl Fn() -> Result<Option<Arc<Principal>>, CertificateFault>,
     issuers: &Issuers,
 ) -> Result<Option<Caller>, Refusal> {
-    let Access::Token { credentials, .. } = &route.access else {
+    let Access::Token {
+        credentials,
+        issuers: accepted,
+        ..
+    } = &route.access
+    else {
         return Ok(None);
     };
     let by_token = async || -> Result<Option<Caller>, TokenFault> {
@@ -220,6 +259,10 @@ pub(crate) async fn authenticate(
         let caller = match way {
             Credential::Token => by_token().await?,
             Credential::Certificate => certificate()?.map(Caller::Certificate),
+            Credential::ApiKey => {
+                let sources = accepted.iter().filter_map(|it| issuers.api_keys.get(it));
+                held_key(sender.headers, sources, unix_now())?.map(Caller::ApiKey)
+            }
         };
         if caller.is_some() {
             return Ok(caller);

@@ -156,7 +156,7 @@ impl Ledger {
                 subject: principal.subject.clone(),
                 proven_by: principal.proven_by.as_str(),
                 token_id: token.and_then(|token| token.claims.token_id.clone()),
-                key_id: token.and_then(|token| token.key_id.clone()),
+                key_id: caller.key_id(),
             }
         });
     }

@@ -22,6 +22,7 @@
 //!   revocation    tokens that are taken back; tenure, what goes on of what one let in
 //!   uses          tokens that are good once
 //!   sent          the token as it was sent
+//!   api_key       a key that was made for somebody
 //!   forward       the permitted request to the upstream, and its answer back
 //!   websocket     bytes in both directions, once that was permitted
 //!   refusal       every way to say no, and its status
@@ -56,6 +57,7 @@
 mod acme;
 mod address;
 mod answer;
+mod api_key;
 mod authenticate;
 mod body;
 mod carry;
@@ -115,6 +117,7 @@ pub use acme::{
     Storage, keep_issued,
 };
 pub use address::{AddressRule, NotPublic};
+pub use api_key::{ApiKey, ApiKeyId, ApiKeyRules, ApiKeys, KeptHash, KeptKey};
 pub use authenticate::Issuers;
 pub use certificate_identity::{CertificateIdentity, CertificateSubject};
 pub use certificates::{CertificateContents, CertificateFiles, CertificateNews, Certificates};

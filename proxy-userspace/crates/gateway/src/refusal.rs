@@ -6,9 +6,10 @@ use audit::DecisionId;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
-use policy::{Access, Denial, Holder, NoRoute, RequestFault, Route, WireFault};
+use policy::{Access, Credential, Denial, Holder, NoRoute, RequestFault, Route, WireFault};
 
 use crate::{
+    api_key::ApiKeyFault,
     certificate_identity::CertificateFault,
     client_certificates::ClientRuleFault,
     flow::BodyFault,
@@ -41,6 +42,8 @@ pub(crate) enum Refusal {
     /// The certificate that was shown is good, and nobody's.
     #[error(transparent)]
     Certificate(#[from] CertificateFault),
+    #[error(transparent)]
+    ApiKey(#[from] ApiKeyFault),
     #[error(transparent)]
     Denied(#[from] Denial),
     #[error(transparent)]
@@ -84,6 +87,8 @@ enum Challenge {
     Dpop,
     /// There is no registered scheme for what is shown in TLS, and a challenge has to be there (RFC 9110, 11.6.1).
     Certificate,
+    /// Nor for a field of one's own.
+    ApiKey,
 }
 
 impl Challenge {
@@ -92,6 +97,7 @@ impl Challenge {
             Self::Bearer => "Bearer",
             Self::Dpop => "DPoP",
             Self::Certificate => "ClientCertificate",
+            Self::ApiKey => "ApiKey",
         }
     }
 }
@@ -106,6 +112,14 @@ impl<'r> Realm<'r> {
         match self.route.map(|route| &route.access) {
             Some(Access::Token { holder, .. }) => *holder,
             _ => Holder::Optional,
+        }
+    }
+
+    /// Whether scopes come with tokens there; a certificate has none.
+    fn takes_tokens(&self) -> bool {
+        match self.route.map(|route| &route.access) {
+            Some(Access::Token { credentials, .. }) => credentials.take(Credential::Token),
+            _ => true,
         }
     }
 
@@ -169,9 +183,10 @@ impl Refusal {
             Self::NoRoute(NoRoute::Unknown) => StatusCode::NOT_FOUND,
             Self::NoRoute(NoRoute::Path(_)) => StatusCode::BAD_REQUEST,
             Self::Token(_)
-            | Self::Denied(Denial::NoPrincipal | Denial::NoCertificate | Denial::Unbound) => {
-                StatusCode::UNAUTHORIZED
-            }
+            | Self::ApiKey(_)
+            | Self::Denied(
+                Denial::NoPrincipal | Denial::NoCertificate | Denial::NoApiKey | Denial::Unbound,
+            ) => StatusCode::UNAUTHORIZED,
             Self::Body(BodyFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyFault::Broken) => StatusCode::BAD_REQUEST,
             Self::Upstream(UpstreamFault::Timeout) => StatusCode::GATEWAY_TIMEOUT,
@@ -197,8 +212,11 @@ impl Refusal {
 
     /// As what a client without a good credential may send the next.
     fn schemes(&self, realm: &Realm<'_>) -> &'static [Challenge] {
-        use Challenge::{Bearer, Certificate, Dpop};
+        use Challenge::{ApiKey, Bearer, Certificate, Dpop};
         match self {
+            // The same for all of them: whoever tries keys learns nothing.
+            Self::ApiKey(_) | Self::Denied(Denial::NoApiKey) => &[ApiKey],
+            Self::Denied(Denial::Scope) if !realm.takes_tokens() => &[ApiKey],
             Self::Denied(Denial::NoCertificate) => &[Certificate],
             Self::Denied(Denial::NoPrincipal | Denial::Unbound) => match realm.holder() {
                 Holder::Key => &[Dpop],
@@ -362,6 +380,8 @@ mod tests {
             (Denial::Issuer.into(), 403, "issuer_not_accepted"),
             (Denial::NoCertificate.into(), 401, "certificate_missing"),
             (Denial::Unbound.into(), 401, "token_unbound"),
+            (Denial::NoApiKey.into(), 401, "api_key_missing"),
+            (ApiKeyFault::Wrong.into(), 401, "api_key_wrong"),
             (
                 TokenFault::from(ProofFault::Replayed).into(),
                 401,

@@ -57,6 +57,8 @@ pub enum Credential {
     Token,
     /// A certificate that was shown in TLS.
     Certificate,
+    /// A key that was made for a subject, which whoever has it may use.
+    ApiKey,
 }
 
 /// By what it may be proven who is calling. Of several, the first that a request has is the one that counts, also

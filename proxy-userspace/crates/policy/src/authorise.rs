@@ -32,6 +32,8 @@ pub enum ProvenBy {
     Token(Binding),
     /// A certificate that was shown in TLS, with its key.
     Certificate,
+    /// An API key, which is bound to nothing.
+    ApiKey,
 }
 
 /// What a token is bound to (RFC 7800): it is worth nothing to whoever hasn't got that.
@@ -49,13 +51,25 @@ impl ProvenBy {
         match self {
             Self::Token(_) => Credential::Token,
             Self::Certificate => Credential::Certificate,
+            Self::ApiKey => Credential::ApiKey,
+        }
+    }
+
+    /// What it is worth nothing without; `None` where that is what was proven.
+    fn binding(self) -> Option<Binding> {
+        match self {
+            Self::Token(binding) => Some(binding),
+            Self::Certificate => None,
+            Self::ApiKey => Some(Binding::default()),
         }
     }
 
     /// For the audit trail and the upstream: words with spaces between.
     pub fn as_str(self) -> &'static str {
-        let Self::Token(Binding { key, certificate }) = self else {
-            return "certificate";
+        let Binding { key, certificate } = match self {
+            Self::Token(binding) => binding,
+            Self::Certificate => return "certificate",
+            Self::ApiKey => return "api_key",
         };
         match (key, certificate) {
             (false, false) => "token",
@@ -75,10 +89,13 @@ pub enum Denial {
     /// The route asks for a certificate and none was shown.
     #[error("certificate_missing")]
     NoCertificate,
+    /// The route asks for an API key and none was sent.
+    #[error("api_key_missing")]
+    NoApiKey,
     /// The issuer isn't accepted on this route.
     #[error("issuer_not_accepted")]
     Issuer,
-    /// The route asks for a token that is bound to its holder, and this one isn't.
+    /// The route asks for a token that is bound to its holder, and what was sent isn't.
     #[error("token_unbound")]
     Unbound,
     /// A scope that the route asks for is missing.
@@ -128,17 +145,17 @@ impl<'a> RouteMatch<'a> {
             ..
         } = &self.route.access
         {
-            let nobody = if credentials.take(Credential::Token) {
-                Denial::NoPrincipal
-            } else {
-                Denial::NoCertificate
+            let nobody = match credentials.first() {
+                _ if credentials.take(Credential::Token) => Denial::NoPrincipal,
+                Credential::ApiKey => Denial::NoApiKey,
+                Credential::Certificate | Credential::Token => Denial::NoCertificate,
             };
             let principal = principal.ok_or(nobody)?;
             let is_taken = credentials.take(principal.proven_by.credential());
             if !is_taken || !issuers.contains(&principal.issuer) {
                 return Err(Denial::Issuer);
             }
-            if let ProvenBy::Token(binding) = principal.proven_by
+            if let Some(binding) = principal.proven_by.binding()
                 && !holder.is_met_by(binding)
             {
                 return Err(Denial::Unbound);
@@ -278,6 +295,25 @@ mod tests {
         }
         let only = asking(&[], Holder::Optional, by(&[Certificate]));
         assert_eq!(decide(only, None), Err(Denial::NoCertificate));
+    }
+
+    #[test]
+    fn an_api_key_counts_where_it_is_asked_for_and_is_bound_to_nothing() {
+        use Credential::{ApiKey, Certificate, Token};
+        let key = proven(ProvenBy::ApiKey);
+        let told = |ways: &[Credential], holder| decide(asking(&[], holder, by(ways)), Some(&key));
+        assert_eq!(told(&[ApiKey], Holder::Optional), Ok(()));
+        assert_eq!(told(&[Token, ApiKey], Holder::Optional), Ok(()));
+        let others = told(&[Token, Certificate], Holder::Optional);
+        assert_eq!(others, Err(Denial::Issuer));
+        for holder in [Holder::Key, Holder::Certificate, Holder::Any] {
+            assert_eq!(told(&[ApiKey], holder), Err(Denial::Unbound));
+        }
+        let missing = |ways: &[Credential]| decide(asking(&[], Holder::Optional, by(ways)), None);
+        assert_eq!(missing(&[ApiKey, Certificate]), Err(Denial::NoApiKey));
+        let of_both = missing(&[Certificate, ApiKey]);
+        assert_eq!(of_both, Err(Denial::NoCertificate));
+        assert_eq!(missing(&[ApiKey, Token]), Err(Denial::NoPrincipal));
     }
 
     #[test]
