@@ -68,6 +68,7 @@ pub(crate) use verified::tests::sample;
 pub(crate) use verified::{TokenHash, TokenHasher, Verified, unix_now};
 
 use claims::{judge_audience, judge_required};
+use json::Members;
 
 /// Where a request carries its token; never in the query, which ends up in logs and in `Referer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +102,68 @@ pub struct IssuerRules {
     pub location: TokenLocation,
     /// Whether anybody may have its keys: they are for development.
     pub development: bool,
+}
+
+/// By what it is known that a token is its issuer's.
+pub(crate) struct Vouching {
+    /// Value of `iss`.
+    pub(crate) issuer: Arc<str>,
+    pub(crate) key_id: Option<String>,
+    pub(crate) keys: Arc<KeySet>,
+}
+
+impl IssuerRules {
+    /// Judges what is said of a token, once it is known who says so.
+    pub(crate) fn judge(
+        &self,
+        says: &Members,
+        by: Vouching,
+        now: u64,
+        narrator: &mut impl Narrator,
+    ) -> Result<Verified, TokenFault> {
+        if issuer(says)? != self.issuer {
+            return Err(TokenFault::UnknownIssuer);
+        }
+        let claims = Claims::of(says)?;
+        narrator.passed("claims", || claims.to_string());
+        judge_audience(says, &self.audiences)?;
+        narrator.passed("audience", || format!("one of {:?}", self.audiences));
+        judge_required(says, &self.required)?;
+        narrator.passed("required", || {
+            format!("{} claims are as they must be", self.required.len())
+        });
+        let principal = self
+            .claims
+            .principal(&self.name, says, &claims.confirmation)?;
+        narrator.passed("subject", || {
+            let Principal {
+                subject,
+                groups,
+                scopes,
+                attributes,
+                ..
+            } = &principal;
+            format!("{subject:?}, groups {groups:?}, scopes {scopes:?}, attributes {attributes:?}")
+        });
+        let leeway = self.leeway.as_secs();
+        let from = claims.not_before.max(claims.issued).unwrap_or(0);
+        let verified = Verified {
+            issuer: by.issuer,
+            principal: Arc::new(principal),
+            key_id: by.key_id,
+            from: from.saturating_sub(leeway),
+            until: claims.expires.saturating_add(leeway),
+            claims,
+            keys: by.keys,
+            judged: AtomicU64::new(Verified::UNJUDGED),
+        };
+        verified.is_current(now)?;
+        narrator.passed("time", || {
+            let left = verified.until.saturating_sub(now);
+            format!("good for {left} s more, {leeway} s of leeway included")
+        });
+        Ok(verified)
+    }
 }
 
 /// A trusted issuer with its keys.
@@ -192,48 +255,12 @@ impl Issuer {
         }
         narrator.passed("signature", || "good".to_owned());
         let key_id = key_id.map(str::to_owned);
-        if issuer(&token.claims)? != rules.issuer {
-            return Err(TokenFault::UnknownIssuer);
-        }
-        let claims = Claims::of(&token.claims)?;
-        narrator.passed("claims", || claims.to_string());
-        judge_audience(&token.claims, &rules.audiences)?;
-        narrator.passed("audience", || format!("one of {:?}", rules.audiences));
-        judge_required(&token.claims, &rules.required)?;
-        narrator.passed("required", || {
-            format!("{} claims are as they must be", rules.required.len())
-        });
-        let principal = rules
-            .claims
-            .principal(&rules.name, &token.claims, &claims.confirmation)?;
-        narrator.passed("subject", || {
-            let Principal {
-                subject,
-                groups,
-                scopes,
-                attributes,
-                ..
-            } = &principal;
-            format!("{subject:?}, groups {groups:?}, scopes {scopes:?}, attributes {attributes:?}")
-        });
-        let leeway = rules.leeway.as_secs();
-        let from = claims.not_before.max(claims.issued).unwrap_or(0);
-        let verified = Verified {
+        let by = Vouching {
             issuer: Arc::clone(&self.value),
-            principal: Arc::new(principal),
             key_id,
-            from: from.saturating_sub(leeway),
-            until: claims.expires.saturating_add(leeway),
-            claims,
             keys,
-            judged: AtomicU64::new(Verified::UNJUDGED),
         };
-        verified.is_current(now)?;
-        narrator.passed("time", || {
-            let left = verified.until.saturating_sub(now);
-            format!("good for {left} s more, {leeway} s of leeway included")
-        });
-        Ok(verified)
+        rules.judge(&token.claims, by, now, narrator)
     }
 
     async fn keys_for(&self, header: &Header<'_>) -> Arc<KeySet> {
