@@ -6,8 +6,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io::{self, Read as _, Write as _},
+    fs,
+    io::Write as _,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
     sync::Arc,
@@ -18,6 +18,8 @@ use gateway::{ApiKey, ApiKeyId, FileStamp, KeptHash, KeptKey};
 use policy::{Principal, ProvenBy};
 use serde::{Deserialize, Serialize};
 use toml::{ser::ValueSerializer, value::Datetime};
+
+use crate::secret_file::{self, SecretFileError};
 
 /// So much of what stands for an id is told: a whole key begins with its own.
 const LONGEST_ID: usize = "pck_".len() + 16;
@@ -52,10 +54,8 @@ pub(crate) struct Holder {
 /// Why the keys of a file can't be had. What stands in a line is never told: a hash is nobody's business.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiKeyError {
-    #[error("can't be read: {0}")]
-    Read(#[from] io::Error),
-    #[error("its mode {0:04o} lets others than its owner at the keys; chmod 600 it")]
-    Exposed(u32),
+    #[error(transparent)]
+    File(#[from] SecretFileError),
     #[error("line {line}: {problem}")]
     Syntax { line: usize, problem: String },
     #[error("key {id:?}: {problem}")]
@@ -75,19 +75,7 @@ pub(crate) fn stamp(path: &Path) -> Stamp {
 /// # Errors
 /// See [`ApiKeyError`]: the file is read whole or not at all.
 pub(crate) fn read(path: &Path, issuer: &str) -> Result<Vec<KeptKey>, ApiKeyError> {
-    let mut file = File::open(path)?;
-    refuse_exposed(&file)?;
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
-    parse(&text, issuer)
-}
-
-fn refuse_exposed(file: &File) -> Result<(), ApiKeyError> {
-    let mode = file.metadata()?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(ApiKeyError::Exposed(mode));
-    }
-    Ok(())
+    parse(&secret_file::read(path)?, issuer)
 }
 
 fn parse(text: &str, issuer: &str) -> Result<Vec<KeptKey>, ApiKeyError> {
@@ -185,22 +173,21 @@ pub(crate) fn line(key: &ApiKey, holder: Holder) -> Result<String, Box<dyn std::
 /// # Errors
 /// When the file isn't one of keys, or can't be written: it is as it was then.
 pub(crate) fn append(path: &Path, line: &str) -> Result<(), ApiKeyError> {
-    let mut file = fs::OpenOptions::new()
+    let opened = fs::OpenOptions::new()
         .read(true)
         .append(true)
         .create(true)
         .mode(0o600)
-        .open(path)?;
-    refuse_exposed(&file)?;
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
+        .open(path);
+    let mut file = opened.map_err(SecretFileError::from)?;
+    let text = secret_file::read_open(&mut file)?;
     parse(&text, "")?;
     let is_open = !text.is_empty() && !text.ends_with('\n');
     let start = if is_open { "\n" } else { "" };
     // In one write: whoever reads meanwhile finds all of it or nothing.
-    file.write_all(format!("{start}{line}\n").as_bytes())?;
-    file.sync_all()?;
-    Ok(())
+    let written = file.write_all(format!("{start}{line}\n").as_bytes());
+    let written = written.and_then(|()| file.sync_all());
+    Ok(written.map_err(SecretFileError::from)?)
 }
 
 #[cfg(test)]

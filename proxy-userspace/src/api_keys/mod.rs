@@ -23,7 +23,7 @@ use serde_json::json;
 pub(crate) use file::ApiKeyError;
 use file::{Holder, Stamp};
 
-use crate::{cli, trail::note};
+use crate::{cli, secret_file::SecretFileError, trail::note};
 
 /// How often it is looked whether a file has changed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -45,8 +45,9 @@ impl KeyFile {
     pub(crate) fn load(path: &Path, rules: ApiKeyRules) -> Result<Self, ApiKeyError> {
         let stamp = file::stamp(path);
         let keys = file::read(path, &rules.name)?;
+        let keys = ApiKeys::new(rules, keys).map_err(SecretFileError::from)?;
         Ok(Self {
-            keys: Arc::new(ApiKeys::new(rules, keys)?),
+            keys: Arc::new(keys),
             path: path.to_path_buf(),
             stamp,
         })

@@ -37,9 +37,8 @@ pub(super) fn api_keys(
         match KeyFile::load(source.file.as_ref(), rules) {
             Ok(file) => proven.push(file),
             Err(error) => {
-                let mend = match error {
-                    ApiKeyError::Read(_) => "check the path and its permissions",
-                    ApiKeyError::Exposed(_) => "nobody else is to read or change it",
+                let mend = match &error {
+                    ApiKeyError::File(error) => error.mend(),
                     ApiKeyError::Syntax { .. } | ApiKeyError::Key { .. } => FILE,
                 };
                 prover.reject(&key("file"), source.file.span(), error, mend);
