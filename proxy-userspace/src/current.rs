@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use audit::Journal;
 use gateway::{
-    CertificateNews, Certificates, ClientCertificates, Issuer, KeyError, KeyNews, Upstream,
-    UpstreamNews,
+    CertificateNews, Certificates, ClientCertificates, Introspector, Issuer, KeyError, KeyNews,
+    Upstream, UpstreamNews,
 };
 
 use crate::trail::note;
@@ -69,6 +69,29 @@ pub(crate) async fn keep_keys(issuer: Arc<Issuer>, journal: Arc<Journal>) {
             }
         })
         .await;
+}
+
+/// Tells when an issuer can't be asked about its tokens, and when it can again. Never ends.
+pub(crate) async fn tell_of_introspection(introspector: Arc<Introspector>, journal: Arc<Journal>) {
+    let name = introspector.rules().name.as_str();
+    let mut trouble = introspector.trouble();
+    while trouble.changed().await.is_ok() {
+        let now = trouble.borrow_and_update().clone();
+        match now {
+            Some(why) => {
+                tracing::error!(
+                    issuer = name,
+                    why,
+                    "NOT ASKED: tokens of this issuer that aren't known are refused"
+                );
+                note(&journal, "introspection_failed", &format!("{name}: {why}"));
+            }
+            None => {
+                tracing::info!(issuer = name, "it can be asked about its tokens again");
+                note(&journal, "introspection_recovered", name);
+            }
+        }
+    }
 }
 
 /// Keeps an upstream's addresses current, and knows whether it is well. Never ends.

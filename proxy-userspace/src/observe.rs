@@ -191,6 +191,7 @@ impl Collector for Seen {
         gauge(&mut encoder, "upstream_waiting_requests", about, waiting)?;
 
         self.encode_issuers(&mut encoder)?;
+        self.encode_introspection(&mut encoder)?;
         self.encode_api_keys(&mut encoder)?;
 
         if let Some((held, most)) = watched.live.current().issuers.uses().map(Uses::held) {
@@ -221,6 +222,25 @@ impl Collector for Seen {
 }
 
 impl Seen {
+    fn encode_introspection(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let gateway = self.0.live.current();
+        let mut asked = Vec::new();
+        for introspector in gateway.issuers.asked() {
+            let counts = introspector.counts();
+            for (outcome, count) in [
+                ("active", counts.active),
+                ("inactive", counts.inactive),
+                ("failed", counts.failed),
+                ("busy", counts.busy),
+            ] {
+                let issuer = ("issuer", introspector.rules().name.clone());
+                asked.push((vec![issuer, ("outcome", outcome.to_owned())], count));
+            }
+        }
+        let about = "Questions to issuers about tokens, since the last reload";
+        counter(encoder, "introspections", about, asked)
+    }
+
     fn encode_api_keys(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let gateway = self.0.live.current();
         let of = |keys: &Arc<ApiKeys>| {

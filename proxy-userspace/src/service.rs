@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, io, net::SocketAddr, num::NonZeroUsize, sync::A
 
 use audit::Journal;
 use gateway::{
-    Certificates, Gateway, Issuer, Issuers, Listener, Live, Metrics, ProofRules, Proofs,
-    Revocations, SourceGate, Stage, Upstream, Upstreams, Uses, Workers,
+    Certificates, Gateway, Introspector, Issuer, Issuers, Listener, Live, Metrics, ProofRules,
+    Proofs, Revocations, SourceGate, Stage, Upstream, Upstreams, Uses, Workers,
 };
 use tokio::{runtime, sync::watch};
 
@@ -61,6 +61,7 @@ pub(crate) struct Service {
     listeners: Vec<Serving>,
     upstreams: BTreeMap<String, (Arc<Upstream>, Task)>,
     issuers: BTreeMap<String, (Arc<Issuer>, Task)>,
+    introspectors: KeptIntrospectors,
     api_keys: KeptKeys,
     /// Kept through a reload, so that what was used before isn't good again.
     proofs: Arc<Proofs>,
@@ -93,6 +94,11 @@ impl Service {
             .into_iter()
             .map(|issuer| keep_issuer(issuer, &journal))
             .collect();
+        let introspectors: BTreeMap<_, _> = config
+            .introspectors
+            .into_iter()
+            .map(|introspector| keep_introspector(introspector, &journal))
+            .collect();
         let api_keys: BTreeMap<_, _> = config
             .api_keys
             .into_iter()
@@ -112,8 +118,15 @@ impl Service {
         let shared = (&lists, &journal, &metrics);
         let tables = (config.routes, config.tcp_routes);
         let proofs = proofs(config.proofs)?;
-        let identity = (&issuers, &api_keys, &proofs, &revocations, &uses);
-        let gateway = compose(tables, identity, &upstreams, shared)?;
+        let identity = Identity {
+            issuers: &issuers,
+            introspectors: &introspectors,
+            api_keys: &api_keys,
+            proofs: &proofs,
+            revocations: &revocations,
+            uses: &uses,
+        };
+        let gateway = compose(tables, &identity, &upstreams, shared)?;
         let gateway = gateway.sampling(config.sampled);
         let live = Arc::new(Live::new(gateway));
         let workers =
@@ -136,6 +149,7 @@ impl Service {
             listeners: Vec::new(),
             upstreams,
             issuers,
+            introspectors,
             api_keys,
             proofs,
             revocations,
@@ -248,21 +262,25 @@ impl Service {
 /// Issuers by name, with what keeps their keys current.
 type KeptIssuers = BTreeMap<String, (Arc<Issuer>, Task)>;
 
+/// Issuers that are asked about their tokens by name, with what tells whether they can be.
+type KeptIntrospectors = BTreeMap<String, (Arc<Introspector>, Task)>;
+
 /// Files of API keys by name, with what keeps them current.
 type KeptKeys = BTreeMap<String, (KeyFile, Task)>;
 
 /// By what it is proven who is calling, and what is known of that.
-type Identity<'a> = (
-    &'a KeptIssuers,
-    &'a KeptKeys,
-    &'a Arc<Proofs>,
-    &'a Arc<Revocations>,
-    &'a Arc<Uses>,
-);
+struct Identity<'s> {
+    issuers: &'s KeptIssuers,
+    introspectors: &'s KeptIntrospectors,
+    api_keys: &'s KeptKeys,
+    proofs: &'s Arc<Proofs>,
+    revocations: &'s Arc<Revocations>,
+    uses: &'s Arc<Uses>,
+}
 
 fn compose(
     (routes, tcp_routes): (policy::RouteTable, policy::TcpRouteTable),
-    (issuers, api_keys, proofs, revocations, uses): Identity<'_>,
+    identity: &Identity<'_>,
     upstreams: &BTreeMap<String, (Arc<Upstream>, Task)>,
     (lists, journal, metrics): (&Arc<Lists>, &Arc<Journal>, &Arc<Metrics>),
 ) -> Result<Gateway, ServiceError> {
@@ -270,18 +288,24 @@ fn compose(
         .values()
         .map(|(upstream, _)| Arc::clone(upstream))
         .collect();
-    let issuers = issuers.values().map(|(issuer, _)| Arc::clone(issuer));
-    let api_keys = api_keys.values().map(|(file, _)| Arc::clone(&file.keys));
+    let issuers = identity.issuers.values().map(|(it, _)| Arc::clone(it));
+    let introspectors = identity.introspectors.values();
+    let introspectors = introspectors.map(|(it, _)| Arc::clone(it));
+    let api_keys = identity
+        .api_keys
+        .values()
+        .map(|(it, _)| Arc::clone(&it.keys));
     Issuers::new(issuers)
         .and_then(|issuers| {
             Gateway::new(
                 routes,
                 tcp_routes,
                 issuers
-                    .proving(Arc::clone(proofs))
-                    .revoking(Arc::clone(revocations))
-                    .remembering(Arc::clone(uses))
-                    .with_api_keys(api_keys),
+                    .asking(introspectors)
+                    .with_api_keys(api_keys)
+                    .proving(Arc::clone(identity.proofs))
+                    .revoking(Arc::clone(identity.revocations))
+                    .remembering(Arc::clone(identity.uses)),
                 upstreams,
                 Arc::clone(lists) as Arc<dyn SourceGate>,
                 Arc::clone(journal),
@@ -307,6 +331,15 @@ fn keep_issuer(issuer: Arc<Issuer>, journal: &Arc<Journal>) -> (String, (Arc<Iss
     let kept = current::keep_keys(Arc::clone(&issuer), Arc::clone(journal));
     let task = Task(tokio::spawn(kept));
     (name, (issuer, task))
+}
+
+fn keep_introspector(
+    introspector: Arc<Introspector>,
+    journal: &Arc<Journal>,
+) -> (String, (Arc<Introspector>, Task)) {
+    let name = introspector.rules().name.clone();
+    let told = current::tell_of_introspection(Arc::clone(&introspector), Arc::clone(journal));
+    (name, (introspector, Task(tokio::spawn(told))))
 }
 
 fn keep_api_keys(file: KeyFile, journal: &Arc<Journal>) -> (String, (KeyFile, Task)) {

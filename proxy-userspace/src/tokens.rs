@@ -78,6 +78,14 @@ fn inspect(
     let without_keys = load_keys(&config.issuers, fetch)?;
     let revoked = revoke::in_force(&admin_socket);
     let examined = examine(token, &config.issuers, revoked.as_ref().ok());
+    if examined.outcome.is_err() {
+        for introspector in &config.introspectors {
+            let name = &introspector.rules().name;
+            eprintln!(
+                "portcullis: issuer {name:?} is asked about its tokens, and isn't asked here: this may be one of them"
+            );
+        }
+    }
     let routes = config.routes.routes();
     let text = if output.json {
         format!("{}\n", as_json(&examined, routes))

@@ -12,6 +12,7 @@
 //! holder_key a client that proves to have the key that its token is bound to
 //! node       programs of npm's packages
 //! rotating_issuer  a real issuer, whose keys change, and which goes away and comes back
+//! opaque_issuer  one of them: an issuer that is asked about its tokens
 //! responder  openssl as an authority that says which of its certificates are good
 //! nginx      a real upstream
 //! pebble     a real ACME authority
@@ -73,6 +74,7 @@ pub mod netns;
 pub mod nginx;
 pub mod node;
 pub mod numbers;
+pub mod opaque_issuer;
 pub mod paths;
 pub mod pebble;
 pub mod pinned;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! written, written_acme, written_api_keys, written_holder, written_issuer, written_tcp, written_upstream   the TOML shape; unknown keys are refused
-//! prove     and prove_access, prove_acme, prove_api_keys, prove_claims, prove_feeds, prove_health, prove_holder, prove_issuers, prove_kernel, prove_routes, prove_tcp, prove_tls, prove_upstreams, value: everything checked and loaded that can be, without running anything
+//! prove     and prove_access, prove_acme, prove_api_keys, prove_claims, prove_feeds, prove_health, prove_holder, prove_introspection, prove_issuers, prove_kernel, prove_routes, prove_tcp, prove_tls, prove_upstreams, value: everything checked and loaded that can be, without running anything
 //! mistake   an error that names file, line, key, value and mend
 //! ```
 
@@ -16,6 +16,7 @@ mod prove_clients;
 mod prove_feeds;
 mod prove_health;
 mod prove_holder;
+mod prove_introspection;
 mod prove_issuers;
 mod prove_kernel;
 mod prove_routes;

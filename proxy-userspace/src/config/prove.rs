@@ -12,7 +12,7 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use datapath::{Pins, Rules};
-use gateway::{Issuer, ListenerLimits, ListenerSpec, ProofRules, UpstreamSpec};
+use gateway::{Introspector, Issuer, ListenerLimits, ListenerSpec, ProofRules, UpstreamSpec};
 use ipnet::IpNet;
 use policy::{RouteTable, TcpRouteTable};
 use toml::Spanned;
@@ -40,6 +40,8 @@ pub(crate) struct ServiceConfig {
     pub(crate) listeners: Vec<ListenerConfig>,
     pub(crate) acme: Option<AcmeConfig>,
     pub(crate) issuers: Vec<Arc<Issuer>>,
+    /// Issuers that are asked about their tokens.
+    pub(crate) introspectors: Vec<Arc<Introspector>>,
     /// Files of API keys.
     pub(crate) api_keys: Vec<KeyFile>,
     /// What proofs that a token is in the right hands must satisfy.
@@ -144,7 +146,12 @@ fn needed(written: &Written) -> Vec<Needed> {
     let acme = written.acme.iter().filter_map(|acme| {
         Needed::of_url(acme.directory.as_ref(), "the ACME directory".to_owned())
     });
-    upstreams.chain(keys).chain(feeds).chain(acme).collect()
+    let asked = written.issuer.iter().filter_map(|issuer| {
+        let what = format!("what issuer {:?} says of tokens", issuer.issuer.as_ref());
+        Needed::of_url(issuer.introspection.as_ref()?.url.as_ref(), what)
+    });
+    let issuing = keys.chain(asked);
+    upstreams.chain(issuing).chain(feeds).chain(acme).collect()
 }
 
 /// Proves a configuration; see [`super::load`].
@@ -155,7 +162,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
     }
     let mut automatic = Automatic::new(written.acme.as_ref(), written.state.directory.as_deref());
     let listeners = prove_listeners(&mut prover, &written.listener, &mut automatic);
-    let issuers = prove_issuers::issuers(&mut prover, &written.issuer);
+    let vouching = prove_issuers::issuers(&mut prover, &written.issuer);
     let api_keys = prove_api_keys::api_keys(&mut prover, &written.api_keys, &written.issuer);
     prove_clients::names(&mut prover, &written);
     let proofs = prove_holder::proofs(&mut prover, &written.dpop);
@@ -209,7 +216,8 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
         service: ServiceConfig {
             listeners,
             acme,
-            issuers,
+            issuers: vouching.issuers,
+            introspectors: vouching.introspectors,
             api_keys,
             proofs,
             used_tokens,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use policy::{Access, Credential, Credentials, Holder};
 use toml::{Spanned, Value};
 
-use super::{mistake::Prover, written, written_holder};
+use super::{mistake::Prover, written, written_holder, written_issuer};
 
 /// How access is written.
 const WAYS: &str = "use \"token\", \"client_certificate\", \"api_key\", several in a list, the one that counts first in front, or \"public\"";
@@ -42,10 +42,15 @@ const KINDS: [Kind; 3] = [
     },
 ];
 
+/// Where requests carry tokens: the cookie's name, or the field's.
+type Place<'w> = (Option<&'w str>, Option<String>);
+
 /// Who vouches for somebody, by the names that routes use.
 pub(super) struct Vouching<'w> {
     /// For the holders of tokens.
     tokens: Vec<&'w str>,
+    /// Of those, the ones that are asked about their tokens, and where these are.
+    asked: Vec<(&'w str, Place<'w>)>,
     /// For those who show a certificate.
     certificates: Vec<&'w str>,
     /// For those who send an API key.
@@ -75,6 +80,12 @@ impl<'w> Vouching<'w> {
                 .iter()
                 .map(|it| it.name.as_ref().as_str())
                 .collect(),
+            asked: written
+                .issuer
+                .iter()
+                .filter(|it| it.introspection.is_some())
+                .map(|it| (it.name.as_ref().as_str(), place(it)))
+                .collect(),
             certificates: named.map(|name| name.as_ref().as_str()).collect(),
             certificates_asked: rules().next().is_some(),
         }
@@ -97,6 +108,15 @@ impl<'w> Vouching<'w> {
         names.dedup();
         names
     }
+}
+
+fn place(issuer: &written_issuer::Issuer) -> Place<'_> {
+    let cookie = issuer.token_cookie.as_ref();
+    let header = issuer.token_header.as_ref();
+    (
+        cookie.map(|it| it.as_ref().as_str()),
+        header.map(|it| it.as_ref().to_ascii_lowercase()),
+    )
 }
 
 /// By what it may be proven who is calling; `None` on a route for everybody.
@@ -238,6 +258,21 @@ fn prove_issuers(
         };
         let mend = format!("use some of: {known}");
         prover.reject(&key("issuers"), accepted.span(), problem, mend);
+    }
+    let mut places: Vec<(&str, &Place<'_>)> = Vec::new();
+    for (name, place) in &vouching.asked {
+        if !accepted.as_ref().iter().any(|it| it == name) {
+            continue;
+        }
+        if let Some((other, _)) = places.iter().find(|(_, known)| *known == place) {
+            let problem = format!(
+                "{other:?} and {name:?} are both asked about tokens in the same place, so each would see the other's"
+            );
+            let mend =
+                "leave one of them out, or give it a token_header or token_cookie of its own";
+            prover.reject(&key("issuers"), accepted.span(), problem, mend);
+        }
+        places.push((name, place));
     }
     let names_some = |of: &[&str]| accepted.as_ref().iter().any(|it| of.contains(&it.as_str()));
     let is_known = |it: &String| names.contains(&it.as_str());

@@ -1,10 +1,10 @@
 //! Issuers as proven.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use gateway::{
-    AddressRule, Algorithm, ClientConfig, Discovery, FetchBounds, Fetcher, Issuer, IssuerRules,
-    KeySet, KeySource, KeyStore, KeyTimes, TokenLocation, trust_anchors,
+    AddressRule, Algorithm, ClientConfig, Discovery, FetchBounds, Fetcher, Introspector, Issuer,
+    IssuerRules, KeySet, KeySource, KeyStore, KeyTimes, TokenLocation, trust_anchors,
 };
 use http::HeaderName;
 use toml::Spanned;
@@ -12,6 +12,7 @@ use toml::Spanned;
 use super::{
     mistake::Prover,
     prove_claims::{claim_map, required},
+    prove_introspection::introspector,
     value::{prove_duration, read_file, reject_repeated},
     written_issuer,
 };
@@ -32,30 +33,70 @@ const TAKEN: [&str; 8] = [
 /// Widest leeway: more would make `exp` a suggestion.
 const WIDEST_LEEWAY: Duration = Duration::from_secs(300);
 
-pub(super) fn issuers(
-    prover: &mut Prover<'_>,
-    written: &[written_issuer::Issuer],
-) -> Vec<Arc<Issuer>> {
+/// Those that sign their tokens, and those that are asked about them.
+#[derive(Default)]
+pub(super) struct Proven {
+    pub(super) issuers: Vec<Arc<Issuer>>,
+    pub(super) introspectors: Vec<Arc<Introspector>>,
+}
+
+pub(super) fn issuers(prover: &mut Prover<'_>, written: &[written_issuer::Issuer]) -> Proven {
     reject_repeated(prover, "issuer", written.iter().map(|issuer| &issuer.name));
-    reject_repeated(
-        prover,
-        "issuer",
-        written.iter().map(|issuer| &issuer.issuer),
-    );
-    written
-        .iter()
-        .enumerate()
-        .filter_map(|(index, issuer)| prove_issuer(prover, index, issuer))
-        .collect()
+    let mut proven = Proven::default();
+    for (index, issuer) in written.iter().enumerate() {
+        // One that signs some of its tokens can be asked about others.
+        let is_same = |other: &written_issuer::Issuer| {
+            other.issuer.as_ref() == issuer.issuer.as_ref()
+                && other.introspection.is_some() == issuer.introspection.is_some()
+        };
+        if written[..index].iter().any(is_same) {
+            let problem = "another issuer has this already";
+            let key = format!("issuer[{index}].issuer");
+            prover.reject(&key, issuer.issuer.span(), problem, "write each once");
+        }
+        let rules = prove_rules(prover, index, issuer);
+        match &issuer.introspection {
+            None => proven
+                .issuers
+                .extend(prove_issuer(prover, index, issuer, rules)),
+            Some(asked) => {
+                let introspector = introspector(prover, index, issuer, asked, rules);
+                proven.introspectors.extend(introspector);
+            }
+        }
+    }
+    proven
 }
 
 fn prove_issuer(
     prover: &mut Prover<'_>,
     index: usize,
     written: &written_issuer::Issuer,
+    mut rules: IssuerRules,
 ) -> Option<Arc<Issuer>> {
     let key = |name: &str| format!("issuer[{index}].{name}");
-    let algorithms = prove_algorithms(prover, &key("algorithms"), &written.algorithms);
+    let times = prove_times(prover, index, written);
+    let Some(algorithms) = &written.algorithms else {
+        let problem = "doesn't say by which algorithms its tokens are signed";
+        let mend = "add algorithms, such as [\"ES256\"], or introspection";
+        prover.reject(&key("name"), written.name.span(), problem, mend);
+        return None;
+    };
+    let span = algorithms.span();
+    let algorithms = prove_algorithms(prover, &key("algorithms"), algorithms);
+    let source = prove_key_source(prover, index, written, (&algorithms, span))?;
+    rules.algorithms.clone_from(&algorithms);
+    let keys = KeyStore::new(source, algorithms, times);
+    Some(Arc::new(Issuer::new(rules, keys)))
+}
+
+/// What tokens of any issuer must satisfy.
+fn prove_rules(
+    prover: &mut Prover<'_>,
+    index: usize,
+    written: &written_issuer::Issuer,
+) -> IssuerRules {
+    let key = |name: &str| format!("issuer[{index}].{name}");
     if written.audiences.as_ref().is_empty() {
         prover.reject(
             &key("audiences"),
@@ -75,7 +116,6 @@ fn prove_issuer(
     {
         prover.reject(&key("leeway"), span, "is too wide", "use at most \"5m\"");
     }
-    let times = prove_times(prover, index, written);
     let location = prove_location(prover, index, written);
     let claims = claim_map(prover, &key("claims"), &written.claims);
     let required = required(
@@ -83,20 +123,17 @@ fn prove_issuer(
         &key("required_claims"),
         written.required_claims.as_ref(),
     );
-    let source = prove_key_source(prover, index, written, &algorithms)?;
-    let rules = IssuerRules {
+    IssuerRules {
         name: written.name.as_ref().clone(),
         issuer: written.issuer.as_ref().clone(),
         audiences: written.audiences.as_ref().iter().cloned().collect(),
-        algorithms: algorithms.clone(),
+        algorithms: Vec::new(),
         leeway,
         required,
         claims,
         location,
         development: written.development,
-    };
-    let keys = KeyStore::new(source, algorithms, times);
-    Some(Arc::new(Issuer::new(rules, keys)))
+    }
 }
 
 fn prove_times(
@@ -202,7 +239,7 @@ fn prove_key_source(
     prover: &mut Prover<'_>,
     index: usize,
     written: &written_issuer::Issuer,
-    algorithms: &[Algorithm],
+    (algorithms, span): (&[Algorithm], Range<usize>),
 ) -> Option<KeySource> {
     let key = |name: &str| format!("issuer[{index}].{name}");
     let discovery = written.discovery.as_ref().filter(|it| *it.as_ref());
@@ -210,7 +247,7 @@ fn prove_key_source(
     if is_secret && written.jwks_file.is_none() {
         let problem = "HS256 takes a shared secret, which is in no place for public keys";
         let mend = "give jwks_file, with mode 600 and a key {\"kty\": \"oct\", …} in it";
-        prover.reject(&key("algorithms"), written.algorithms.span(), problem, mend);
+        prover.reject(&key("algorithms"), span, problem, mend);
         return None;
     }
     match (&written.jwks_file, &written.jwks_url, discovery) {
@@ -273,28 +310,41 @@ fn prove_fetching(
     span: Range<usize>,
 ) -> Option<(ClientConfig, AddressRule)> {
     let key = |name: &str| format!("issuer[{index}].{name}");
-    let ca = match &written.jwks_ca {
-        Some(path) => Some(read_file(prover, &key("jwks_ca"), path)?),
+    let reach = Reach {
+        ca: (key("jwks_ca"), written.jwks_ca.as_ref()),
+        allowed: (
+            key("jwks_allow_addresses"),
+            written.jwks_allow_addresses.as_ref(),
+        ),
+    };
+    prove_reach(prover, &reach, span)
+}
+
+/// Whom of an issuer's servers is trusted, and where it may be, each with its key.
+pub(super) struct Reach<'w> {
+    pub(super) ca: (String, Option<&'w Spanned<PathBuf>>),
+    pub(super) allowed: (String, Option<&'w Spanned<Vec<String>>>),
+}
+
+pub(super) fn prove_reach(
+    prover: &mut Prover<'_>,
+    reach: &Reach<'_>,
+    span: Range<usize>,
+) -> Option<(ClientConfig, AddressRule)> {
+    let (key, path) = &reach.ca;
+    let ca = match path {
+        Some(path) => Some(read_file(prover, key, path)?),
         None => None,
     };
     let tls = trust_anchors(ca.as_deref())
         .map_err(|error| {
-            let span = written.jwks_ca.as_ref().map_or(span, Spanned::span);
-            let mend = "give a PEM file of certificates";
-            prover.reject(&key("jwks_ca"), span, error, mend);
+            let span = path.map_or(span, Spanned::span);
+            prover.reject(key, span, error, "give a PEM file of certificates");
         })
         .ok()?;
-    let rule = prove_addresses(prover, &key("jwks_allow_addresses"), written);
-    Some((tls, rule))
-}
-
-fn prove_addresses(
-    prover: &mut Prover<'_>,
-    key: &str,
-    written: &written_issuer::Issuer,
-) -> AddressRule {
     let mut rule = AddressRule::default();
-    if let Some(ranges) = &written.jwks_allow_addresses {
+    let (key, ranges) = &reach.allowed;
+    if let Some(ranges) = ranges {
         for range in ranges.as_ref() {
             match parse_prefix(range) {
                 Ok(range) => rule.allowed.push(range),
@@ -307,5 +357,5 @@ fn prove_addresses(
             }
         }
     }
-    rule
+    Some((tls, rule))
 }

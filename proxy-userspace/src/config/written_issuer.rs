@@ -16,8 +16,10 @@ pub(crate) struct Issuer {
     /// Values of `aud`, one of which a token must carry.
     pub(crate) audiences: Spanned<Vec<String>>,
     /// Signature algorithms, such as `["ES256"]`.
-    pub(crate) algorithms: Spanned<Vec<String>>,
-    /// JWKS in a file. Either this, `jwks_url` or `discovery`.
+    pub(crate) algorithms: Option<Spanned<Vec<String>>>,
+    /// How it is asked about tokens that only it can read.
+    pub(crate) introspection: Option<Introspection>,
+    /// JWKS in a file. One of this, `jwks_url`, `discovery` and `introspection`.
     pub(crate) jwks_file: Option<Spanned<PathBuf>>,
     /// JWKS at an https URL.
     pub(crate) jwks_url: Option<Spanned<String>>,
@@ -48,4 +50,30 @@ pub(crate) struct Issuer {
     /// Whether `portcullis token mint` may sign with its keys.
     #[serde(default)]
     pub(crate) development: bool,
+}
+
+/// `[issuer.introspection]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Introspection {
+    /// Where it is asked, over https.
+    pub(crate) url: Spanned<String>,
+    /// What the issuer calls this proxy.
+    pub(crate) client_id: Spanned<String>,
+    /// File with the secret by which the issuer knows this proxy.
+    pub(crate) client_secret_file: Spanned<PathBuf>,
+    /// PEM file with the certificates to trust for `url`; the system's without it.
+    pub(crate) ca: Option<Spanned<PathBuf>>,
+    /// Ranges that `url` may lead to although they aren't public.
+    pub(crate) allow_addresses: Option<Spanned<Vec<String>>>,
+    /// Longest wait for an answer, and for a turn to ask.
+    pub(crate) timeout: Option<Spanned<String>>,
+    /// How long it is believed that a token is good.
+    pub(crate) cache: Option<Spanned<String>>,
+    /// How long it is believed that one isn't.
+    pub(crate) inactive_cache: Option<Spanned<String>>,
+    /// Most questions at a time.
+    pub(crate) max_concurrent: Option<Spanned<usize>>,
+    /// Most answers a second that a token isn't good.
+    pub(crate) max_inactive: Option<Spanned<u32>>,
 }

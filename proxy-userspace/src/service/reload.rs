@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use gateway::{SourceGate, Upstream};
 
 use super::{
-    Service, Serving, certificates_of, compose, keep_api_keys, keep_certificates, keep_issuer,
-    keep_upstream, proofs,
+    Identity, Service, Serving, certificates_of, compose, keep_api_keys, keep_certificates,
+    keep_introspector, keep_issuer, keep_upstream, proofs,
 };
 use crate::{
     bound::{Bound, ServiceError},
@@ -68,6 +68,10 @@ impl Service {
         self.refuse_what_is_fixed(&config.fixed)?;
         // All that can fail comes before anything that is seen.
         let mut changes = Vec::new();
+        let is_written_so = |name: &str, now: &Written| {
+            let written = |all| changes::table(all, "issuer", "name", |it| it == name).cloned();
+            written(&self.exchanged) == written(now)
+        };
         let mut issuers = Vec::new();
         for issuer in config.issuers {
             let name = issuer.rules().name.clone();
@@ -80,15 +84,9 @@ impl Service {
                     why: error.to_string(),
                 })?;
             }
-            let written = |all| changes::table(all, "issuer", "name", |it| it == name).cloned();
-            let same = written(&self.exchanged) == written(&config.exchanged);
-            note_change(
-                &mut changes,
-                "issuer",
-                &name,
-                before.is_some(),
-                taken_over && same,
-            );
+            let same = taken_over && is_written_so(&name, &config.exchanged);
+            let known = before.is_some() || self.introspectors.contains_key(&name);
+            note_change(&mut changes, "issuer", &name, known, same);
             issuers.push(issuer);
         }
         let is_new = |listener: &ListenerConfig| {
@@ -117,6 +115,15 @@ impl Service {
             .into_iter()
             .map(|issuer| keep_issuer(issuer, &self.journal))
             .collect();
+        let mut introspectors = BTreeMap::new();
+        for introspector in config.introspectors {
+            let name = &introspector.rules().name;
+            let same = is_written_so(name, &config.exchanged);
+            let known = self.issuers.contains_key(name) || self.introspectors.contains_key(name);
+            note_change(&mut changes, "issuer", name, known, same);
+            let (name, kept) = keep_introspector(introspector, &self.journal);
+            introspectors.insert(name, kept);
+        }
         let mut api_keys = BTreeMap::new();
         for file in config.api_keys {
             let before = self.api_keys.get(file.name()).map(|(file, _)| file);
@@ -143,10 +150,10 @@ impl Service {
             changes.extend(names.iter().map(|name| format!("{what} {name} is gone")));
         };
         gone("upstream", before.keys().collect(), &mut changes);
-        let of_old = self
-            .issuers
-            .keys()
-            .filter(|name| !issuers.contains_key(*name));
+        let is_gone =
+            |name: &&String| !issuers.contains_key(*name) && !introspectors.contains_key(*name);
+        let of_old = self.issuers.keys().chain(self.introspectors.keys());
+        let of_old = of_old.filter(is_gone);
         gone("issuer", of_old.collect(), &mut changes);
         let of_old = self
             .api_keys
@@ -159,10 +166,18 @@ impl Service {
 
         let shared = (&self.lists, &self.journal, &self.metrics);
         let tables = (config.routes, config.tcp_routes);
-        let identity = (&issuers, &api_keys, &proofs, &self.revocations, &self.uses);
-        let gateway = compose(tables, identity, &upstreams, shared)?;
+        let identity = Identity {
+            issuers: &issuers,
+            introspectors: &introspectors,
+            api_keys: &api_keys,
+            proofs: &proofs,
+            revocations: &self.revocations,
+            uses: &self.uses,
+        };
+        let gateway = compose(tables, &identity, &upstreams, shared)?;
         self.live.exchange(gateway.sampling(config.sampled));
-        (self.proofs, self.api_keys) = (proofs, api_keys);
+        self.proofs = proofs;
+        (self.introspectors, self.api_keys) = (introspectors, api_keys);
         self.uses.bound(config.used_tokens);
         (self.issuers, self.upstreams, self.routes) = (issuers, upstreams, routes);
         let exchanged = config.exchanged;

@@ -301,6 +301,7 @@ fn prove_url(
         deadline,
         redirects: true,
         accept: "text/plain, application/json, */*;q=0.5",
+        kept: 0,
     };
     Fetcher::new(url, tls, rule, bounds)
         .map_err(|error| {

@@ -9,6 +9,7 @@ use crate::{
     api_key::{ApiKeys, HeldKey, held_key},
     certificate_identity::CertificateFault,
     holder::{Held, Presented, Proofs, Sender},
+    introspection::{AskedFor, IntrospectionFault, Introspector},
     refusal::Refusal,
     revocation::Revocations,
     sent::{Sent, sent_token},
@@ -24,6 +25,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Issuers {
     by_name: BTreeMap<String, Arc<Issuer>>,
+    asked: BTreeMap<String, Arc<Introspector>>,
     api_keys: BTreeMap<String, Arc<ApiKeys>>,
     hasher: TokenHasher,
     /// What is known of proofs that a token is in the right hands.
@@ -46,15 +48,11 @@ impl Issuers {
             .into_iter()
             .map(|issuer| (issuer.rules().name.clone(), issuer))
             .collect();
-        let mut carriers = Vec::new();
-        for issuer in by_name.values() {
-            let location = &issuer.rules().location;
-            if *location != TokenLocation::Authorization && !carriers.contains(location) {
-                carriers.push(location.clone());
-            }
-        }
+        let locations = by_name.values().map(|issuer| &issuer.rules().location);
+        let carriers = with_carriers(Vec::new(), locations);
         Ok(Self {
             by_name,
+            asked: BTreeMap::new(),
             api_keys: BTreeMap::new(),
             hasher: TokenHasher::new()?,
             proofs: Arc::new(Proofs::new(ProofRules::default())?),
@@ -71,15 +69,24 @@ impl Issuers {
         self
     }
 
+    /// With these issuers, which are asked about their tokens.
+    #[must_use]
+    pub fn asking(mut self, introspectors: impl IntoIterator<Item = Arc<Introspector>>) -> Self {
+        for introspector in introspectors {
+            let rules = introspector.rules();
+            self.carriers = with_carriers(self.carriers, [&rules.location]);
+            self.asked.insert(rules.name.clone(), introspector);
+        }
+        self
+    }
+
     /// With these places of API keys.
     #[must_use]
     pub fn with_api_keys(mut self, sources: impl IntoIterator<Item = Arc<ApiKeys>>) -> Self {
         for source in sources {
             let rules = source.rules();
             let carrier = TokenLocation::Header(rules.header.clone());
-            if !self.carriers.contains(&carrier) {
-                self.carriers.push(carrier);
-            }
+            self.carriers = with_carriers(self.carriers, [&carrier]);
             self.api_keys.insert(rules.name.clone(), source);
         }
         self
@@ -136,12 +143,17 @@ impl Issuers {
         &self.proofs
     }
 
+    /// Issuers that are asked about their tokens.
+    pub fn asked(&self) -> impl Iterator<Item = &Arc<Introspector>> {
+        self.asked.values()
+    }
+
     /// The places of API keys.
     pub fn api_keys(&self) -> impl Iterator<Item = &Arc<ApiKeys>> {
         self.api_keys.values()
     }
 
-    /// All that issue tokens.
+    /// All that sign their tokens.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Issuer>> {
         self.by_name.values()
     }
@@ -169,6 +181,19 @@ impl Issuers {
             carrier.withhold(headers);
         }
     }
+}
+
+/// With these places of tokens or keys, where they are others than `Authorization`.
+fn with_carriers<'l>(
+    mut carriers: Vec<TokenLocation>,
+    locations: impl IntoIterator<Item = &'l TokenLocation>,
+) -> Vec<TokenLocation> {
+    for location in locations {
+        if *location != TokenLocation::Authorization && !carriers.contains(location) {
+            carriers.push(location.clone());
+        }
+    }
+    carriers
 }
 
 /// Somebody whose identity was proven.
@@ -283,8 +308,12 @@ async fn presented<'h>(
     else {
         return Ok(None);
     };
-    let accepted = || accepted.iter().filter_map(|name| issuers.by_name.get(name));
-    let Some((sent, location)) = sent_token(headers, accepted())? else {
+    let names = accepted;
+    let accepted = || names.iter().filter_map(|name| issuers.by_name.get(name));
+    let asked = || names.iter().filter_map(|name| issuers.asked.get(name));
+    let locations = accepted().map(|issuer| &issuer.rules().location);
+    let locations = locations.chain(asked().map(|issuer| &issuer.rules().location));
+    let Some((sent, location)) = sent_token(headers, locations)? else {
         return Ok(None);
     };
     let Sent { token, scheme } = sent;
@@ -305,6 +334,22 @@ async fn presented<'h>(
         {
             return presented(verified);
         }
+    }
+    // What has the form of a signed token is one, where somebody signs them: it is nobody else's business.
+    let is_signed = token.split('.').count() == 3 && from_there().next().is_some();
+    let mut of_others = asked().filter(|issuer| issuer.rules().location == *location);
+    if let Some(introspector) = of_others.next()
+        && !is_signed
+    {
+        let route = issuers.hasher.hash(&route.name);
+        let (Some(token_hash), Some(route)) = (hash, route) else {
+            return Err(IntrospectionFault::Failed.into());
+        };
+        let of_route = AskedFor {
+            token: token_hash,
+            route,
+        };
+        return presented(introspector.prove(of_route, token).await?);
     }
     let parsed = Jws::parse(token)?;
     // Believed only after its signature.

@@ -39,6 +39,7 @@
 //! observe       a listener for those who watch
 //! inspect       why a token is accepted or refused, told step by step
 //! token         is it current, meant for us, and signed by an issuer we trust?
+//! introspection  is it good? asked of its issuer
 //! fetch         one document over HTTPS, under the rules against SSRF
 //! address       which addresses may be asked for one
 //! certificates  by name, read again when they change
@@ -78,6 +79,7 @@ mod holder;
 #[cfg(feature = "http3")]
 mod http3;
 mod inspect;
+mod introspection;
 mod keepalive;
 mod lateness;
 mod ledger;
@@ -131,6 +133,9 @@ pub use holder::Proofs;
 #[cfg(feature = "http3")]
 pub use http3::Http3;
 pub use inspect::{Examined, examine};
+pub use introspection::{
+    IntrospectionClient, IntrospectionCounts, IntrospectionFault, IntrospectionRules, Introspector,
+};
 pub use listener::{Listener, ListenerLimits, ListenerSpec, Speaks};
 pub use live::Live;
 pub use metrics::Metrics;

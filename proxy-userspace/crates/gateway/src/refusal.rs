@@ -16,7 +16,6 @@ use crate::{
     pipeline::SourceRefusal,
     token::{ProofFault, ProofRules, TokenFault},
     upstream::UpstreamFault,
-    uses::UseFault,
     websocket::WebSocketFault,
 };
 
@@ -168,10 +167,7 @@ impl Refusal {
             Self::Source(_)
             | Self::Certificate(_)
             | Self::Denied(Denial::Issuer | Denial::Scope) => StatusCode::FORBIDDEN,
-            Self::Token(
-                TokenFault::Proof(ProofFault::Full)
-                | TokenFault::Use(UseFault::Full | UseFault::Failing),
-            ) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Token(fault) if fault.is_ours() => StatusCode::SERVICE_UNAVAILABLE,
             Self::Request(RequestFault::Method) | Self::NoRoute(NoRoute::Method) => {
                 StatusCode::METHOD_NOT_ALLOWED
             }
@@ -223,10 +219,7 @@ impl Refusal {
                 Holder::Any => &[Dpop, Bearer],
                 Holder::Optional | Holder::Certificate => &[Bearer],
             },
-            Self::Token(
-                TokenFault::Proof(ProofFault::Full)
-                | TokenFault::Use(UseFault::Full | UseFault::Failing),
-            ) => &[],
+            Self::Token(fault) if fault.is_ours() => &[],
             Self::Token(TokenFault::Proof(_) | TokenFault::NotBound) => &[Dpop],
             Self::Token(_) | Self::Denied(Denial::Scope) if realm.with_proof => &[Dpop],
             Self::Token(_) | Self::Denied(Denial::Scope) => &[Bearer],
@@ -357,6 +350,7 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{introspection::IntrospectionFault, uses::UseFault};
     use policy::PathFault;
 
     #[test]
@@ -381,6 +375,17 @@ mod tests {
             (Denial::NoCertificate.into(), 401, "certificate_missing"),
             (Denial::Unbound.into(), 401, "token_unbound"),
             (Denial::NoApiKey.into(), 401, "api_key_missing"),
+            (TokenFault::Inactive.into(), 401, "token_inactive"),
+            (
+                TokenFault::from(IntrospectionFault::Failed).into(),
+                503,
+                "token_introspection_failed",
+            ),
+            (
+                TokenFault::from(IntrospectionFault::Refused).into(),
+                401,
+                "token_introspection_refused",
+            ),
             (ApiKeyFault::Wrong.into(), 401, "api_key_wrong"),
             (
                 TokenFault::from(ProofFault::Replayed).into(),

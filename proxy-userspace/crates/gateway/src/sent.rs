@@ -1,12 +1,10 @@
 //! The token as it was sent: where it was, once and in one place, and what else may not travel with the request.
 
-use std::sync::Arc;
-
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
     holder::Scheme,
-    token::{Issuer, TokenFault, TokenLocation},
+    token::{TokenFault, TokenLocation},
 };
 
 /// A token as it was sent.
@@ -30,11 +28,10 @@ impl<'h> Sent<'h> {
 /// may have got one of them from somebody else.
 pub(crate) fn sent_token<'h, 'i>(
     headers: &'h HeaderMap,
-    accepted: impl Iterator<Item = &'i Arc<Issuer>>,
+    accepted: impl Iterator<Item = &'i TokenLocation>,
 ) -> Result<Option<(Sent<'h>, &'i TokenLocation)>, TokenFault> {
     let mut sent: Option<(Sent<'_>, &TokenLocation)> = None;
-    for issuer in accepted {
-        let location = &issuer.rules().location;
+    for location in accepted {
         if sent.is_some_and(|(_, known)| known == location) {
             continue;
         }

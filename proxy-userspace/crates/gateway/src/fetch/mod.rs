@@ -1,26 +1,30 @@
 //! One document over HTTPS, under the rules against server-side request forgery: HTTPS only, no
 //! redirect off its host, a cap on size and time, and no address inside the network unless listed.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, SystemTime},
-};
+mod fresh;
+
+use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioTimer},
 };
 use rustls::ClientConfig;
 
+use self::fresh::freshness;
 use crate::address::{AddressRule, GuardedResolver, NotPublic};
 
 /// Redirects that are followed, where any are.
 const MOST_REDIRECTS: usize = 3;
+
+/// How long a connection is kept for the next question: shorter than servers keep theirs (Node's 5 s), or one would
+/// be sent into a connection that is just being closed.
+const KEPT_FOR: Duration = Duration::from_secs(2);
 
 /// What a fetch may come to.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +37,8 @@ pub struct FetchBounds {
     pub redirects: bool,
     /// The `Accept` field.
     pub accept: &'static str,
+    /// Most connections that are kept for what is asked next.
+    pub kept: usize,
 }
 
 impl FetchBounds {
@@ -42,7 +48,19 @@ impl FetchBounds {
         deadline: Duration::from_secs(5),
         redirects: false,
         accept: "application/json",
+        kept: 0,
     };
+
+    /// Of what an issuer answers about one token, within so much time, with so many questions at a time.
+    pub fn introspection(deadline: Duration, kept: usize) -> Self {
+        Self {
+            largest: 64 * 1024,
+            deadline,
+            redirects: false,
+            accept: "application/json",
+            kept,
+        }
+    }
 }
 
 /// What a server said of a document, by which it can be asked whether there is another one
@@ -133,7 +151,7 @@ impl FetchError {
 pub struct Fetcher {
     uri: Uri,
     bounds: FetchBounds,
-    client: Client<HttpsConnector<HttpConnector<GuardedResolver>>, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<GuardedResolver>>, Full<Bytes>>,
 }
 
 impl Fetcher {
@@ -174,7 +192,9 @@ impl Fetcher {
             .enable_http1()
             .wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(KEPT_FOR)
+            .pool_max_idle_per_host(bounds.kept)
             .build(connector);
         Ok(Self {
             uri,
@@ -206,6 +226,47 @@ impl Fetcher {
             .map_err(|_| FetchError::Deadline(deadline))?
     }
 
+    /// What is answered to a form that is sent there (POST), once more where a connection broke: no redirect is
+    /// followed, and questions change nothing.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub(crate) async fn ask(
+        &self,
+        authorization: &HeaderValue,
+        form: &Bytes,
+    ) -> Result<Bytes, FetchError> {
+        let asked = async {
+            match self.ask_once(authorization, form).await {
+                Err(FetchError::Transport(_)) => self.ask_once(authorization, form).await,
+                answered => answered,
+            }
+        };
+        let deadline = self.bounds.deadline;
+        tokio::time::timeout(deadline, asked)
+            .await
+            .map_err(|_| FetchError::Deadline(deadline))?
+    }
+
+    async fn ask_once(
+        &self,
+        authorization: &HeaderValue,
+        form: &Bytes,
+    ) -> Result<Bytes, FetchError> {
+        let mut request = self.request(&self.uri, form.clone());
+        *request.method_mut() = Method::POST;
+        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+        request.headers_mut().insert(header::CONTENT_TYPE, kind);
+        let authorization = authorization.clone();
+        request
+            .headers_mut()
+            .insert(header::AUTHORIZATION, authorization);
+        match self.read(self.send(request).await?).await? {
+            Fetched::Document { bytes, .. } => Ok(bytes),
+            Fetched::Unchanged => Err(FetchError::Status(StatusCode::NOT_MODIFIED)),
+        }
+    }
+
     async fn follow(&self, known: &Validators) -> Result<Fetched, FetchError> {
         let mut uri = self.uri.clone();
         let mut left = if self.bounds.redirects {
@@ -214,7 +275,7 @@ impl Fetcher {
             0
         };
         loop {
-            let response = self.ask(&uri, known).await?;
+            let response = self.get_from(&uri, known).await?;
             let status = response.status();
             if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
                 return self.read(response).await;
@@ -228,11 +289,12 @@ impl Fetcher {
         }
     }
 
-    async fn ask(&self, uri: &Uri, known: &Validators) -> Result<Response<Incoming>, FetchError> {
-        let mut request = Request::new(Empty::new());
-        *request.uri_mut() = uri.clone();
-        let accept = HeaderValue::from_static(self.bounds.accept);
-        request.headers_mut().insert(header::ACCEPT, accept);
+    async fn get_from(
+        &self,
+        uri: &Uri,
+        known: &Validators,
+    ) -> Result<Response<Incoming>, FetchError> {
+        let mut request = self.request(uri, Bytes::new());
         for (name, value) in [
             (header::IF_NONE_MATCH, &known.etag),
             (header::IF_MODIFIED_SINCE, &known.last_modified),
@@ -242,6 +304,18 @@ impl Fetcher {
                 request.headers_mut().insert(name, value);
             }
         }
+        self.send(request).await
+    }
+
+    fn request(&self, uri: &Uri, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.uri_mut() = uri.clone();
+        let accept = HeaderValue::from_static(self.bounds.accept);
+        request.headers_mut().insert(header::ACCEPT, accept);
+        request
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, FetchError> {
         self.client
             .request(request)
             .await
@@ -290,45 +364,6 @@ impl Fetcher {
 fn field(response: &Response<Incoming>, name: &HeaderName) -> Option<String> {
     let value = response.headers().get(name)?;
     value.to_str().ok().map(str::to_owned)
-}
-
-/// How long an answer is good by what it says of itself (RFC 9111, 4.2.1), less the time that it spent in
-/// caches; none at all where it isn't to be kept.
-fn freshness(fields: &HeaderMap) -> Option<Duration> {
-    let text = |name: HeaderName| fields.get(name).and_then(|value| value.to_str().ok());
-    let age = text(header::AGE).and_then(|age| age.trim().parse().ok());
-    let age = Duration::from_secs(age.unwrap_or(0));
-    let mut directives = fields
-        .get_all(header::CACHE_CONTROL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|directive| directive.trim().to_ascii_lowercase())
-        .peekable();
-    if directives.peek().is_some() {
-        let mut fresh = None;
-        for directive in directives {
-            if directive == "no-store" || directive == "no-cache" {
-                return Some(Duration::ZERO);
-            }
-            if let Some(seconds) = directive.strip_prefix("max-age=") {
-                fresh = seconds.trim_matches('"').parse().ok();
-            }
-        }
-        if fresh.is_some() {
-            return fresh.map(|fresh| Duration::from_secs(fresh).saturating_sub(age));
-        }
-    }
-    let date = |name| httpdate::parse_http_date(text(name)?).ok();
-    let expires = date(header::EXPIRES)?;
-    // By the server's clock.
-    let now = date(header::DATE).unwrap_or_else(SystemTime::now);
-    Some(
-        expires
-            .duration_since(now)
-            .unwrap_or_default()
-            .saturating_sub(age),
-    )
 }
 
 /// Where a redirect leads, if that is on the same host and port over HTTPS: an absolute URL, or a
@@ -402,37 +437,5 @@ mod tests {
         ] {
             assert_eq!(to(elsewhere), None, "{elsewhere}");
         }
-    }
-
-    #[test]
-    fn an_answer_says_how_long_it_is_good() {
-        let fresh = |fields: &[(&'static str, &'static str)]| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in fields {
-                headers.append(*name, HeaderValue::from_static(value));
-            }
-            freshness(&headers).map(|fresh| fresh.as_secs())
-        };
-        let (date, expires) = (
-            ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
-            ("expires", "Sun, 06 Nov 1994 08:59:37 GMT"),
-        );
-        assert_eq!(fresh(&[]), None);
-        assert_eq!(
-            fresh(&[("cache-control", "public, Max-Age=600")]),
-            Some(600)
-        );
-        let aged = [("cache-control", "max-age=600"), ("age", "200")];
-        assert_eq!(fresh(&aged), Some(400));
-        assert_eq!(
-            fresh(&[("cache-control", "max-age=600, no-store")]),
-            Some(0)
-        );
-        assert_eq!(fresh(&[date, expires]), Some(600));
-        assert_eq!(fresh(&[expires]), Some(0));
-        assert_eq!(fresh(&[date, ("expires", "0")]), None);
-        let both = [date, expires, ("cache-control", "max-age=5")];
-        assert_eq!(fresh(&both), Some(5));
-        assert_eq!(fresh(&[("cache-control", "max-age=x")]), None);
     }
 }

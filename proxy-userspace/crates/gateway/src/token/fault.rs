@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::proof::ProofFault;
+use crate::introspection::IntrospectionFault;
 use crate::uses::UseFault;
 
 /// What exactly was wrong, where one name stands for several: the names of members and claims, and never what
@@ -88,6 +89,12 @@ pub enum TokenFault {
     /// It isn't good for what takes each token once.
     #[error(transparent)]
     Use(#[from] UseFault),
+    /// Its issuer, which was asked, says that it isn't good.
+    #[error("token_inactive")]
+    Inactive,
+    /// Its issuer didn't say whether it is good.
+    #[error(transparent)]
+    Introspection(#[from] IntrospectionFault),
     /// It is bound to its holder in a way that isn't known here (RFC 7800).
     #[error("token_binding_unknown")]
     Binding,
@@ -106,6 +113,16 @@ pub enum TokenFault {
 }
 
 impl TokenFault {
+    /// Whether nothing is known against the token: it may be good the next time.
+    pub(crate) fn is_ours(&self) -> bool {
+        match self {
+            Self::Introspection(fault) => !fault.is_of_token(),
+            Self::Proof(fault) => *fault == ProofFault::Full,
+            Self::Use(fault) => matches!(fault, UseFault::Full | UseFault::Failing),
+            _ => false,
+        }
+    }
+
     /// What exactly was wrong, where the name says it for several.
     pub fn detail(&self) -> Option<Cow<'static, str>> {
         match self {

@@ -51,10 +51,10 @@ use policy::Principal;
 pub use claims::{ClaimMap, ClaimPath, ClaimValue, RequiredClaim};
 pub(crate) use claims::{Claims, issuer};
 pub use examine::Passed;
-use examine::Silent;
-pub(crate) use examine::{Narrator, examine};
+pub(crate) use examine::{Narrator, Silent, examine};
 pub use fault::TokenFault;
-pub(crate) use jws::{Header, Jws};
+pub(crate) use json::{Json, Members, parse_object};
+pub(crate) use jws::{Header, Jws, LONGEST_TOKEN};
 pub use key_source::{Discovery, KeySource};
 pub use key_store::{KeyNews, KeyReport, KeyStore, KeyTimes};
 pub use keys::{KeyError, KeySet};
@@ -68,7 +68,6 @@ pub(crate) use verified::tests::sample;
 pub(crate) use verified::{TokenHash, TokenHasher, Verified, unix_now};
 
 use claims::{judge_audience, judge_required};
-use json::Members;
 
 /// Where a request carries its token; never in the query, which ends up in logs and in `Referer`.
 #[derive(Clone, Debug, PartialEq, Eq)]

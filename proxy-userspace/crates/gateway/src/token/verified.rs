@@ -63,7 +63,7 @@ impl Default for VerifiedTokens {
 }
 
 /// A token's hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TokenHash([u8; 16]);
 
 /// Hashes tokens with a key that nobody knows, and that is gone with the process.
