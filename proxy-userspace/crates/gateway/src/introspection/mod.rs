@@ -254,7 +254,7 @@ impl Introspector {
             Err(fault) => {
                 self.count(Count::Inactive);
                 self.bounds.spend(now);
-                self.known.remember_inactive(asked, *fault, now);
+                self.known.remember_inactive(asked, fault.clone(), now);
             }
         }
         outcome
