@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapInfo};
+use aya::maps::{Array, ArrayOfMaps, InnerMap, Map, MapData, MapError, MapInfo};
 use datapath::Pins;
 use proxy_common::{
     Settings,
@@ -40,6 +40,22 @@ pub fn pinned_ids(pins: &Pins) -> Vec<(String, u32)> {
     ids
 }
 
+/// Id of the table of `LISTS` that is in force at a place.
+///
+/// # Errors
+/// When nothing is pinned, or something else.
+pub fn table_id(pins: &Pins, place: u32) -> Rigged<u32> {
+    let told = |error: MapError| RigError(format!("LISTS at {place}: {error}"));
+    let table = lists::<MapData>(pins).and_then(|lists| lists.get(&place, 0));
+    Ok(table.and_then(|table| table.info()).map_err(told)?.id())
+}
+
+fn lists<V: InnerMap>(pins: &Pins) -> Result<ArrayOfMaps<MapData, V>, MapError> {
+    MapData::from_pin(pins.root().join("maps/LISTS"))
+        .and_then(Map::from_map_data)
+        .and_then(TryInto::try_into)
+}
+
 /// One of the two tables of `LISTS`.
 pub struct PinnedTable(Array<MapData, Line>);
 
@@ -49,9 +65,7 @@ impl PinnedTable {
     /// # Errors
     /// When nothing is pinned, or something else.
     pub fn open(pins: &Pins, place: u32) -> Rigged<Self> {
-        MapData::from_pin(pins.root().join("maps/LISTS"))
-            .and_then(Map::from_map_data)
-            .and_then(ArrayOfMaps::<MapData, Array<MapData, Line>>::try_from)
+        lists(pins)
             .and_then(|lists| lists.get(&place, 0))
             .map(Self)
             .map_err(|error| RigError(format!("LISTS at {place}: {error}")))

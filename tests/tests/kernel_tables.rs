@@ -6,13 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use datapath::{Claim, Rules, Truth, boot_ns};
+use datapath::{Claim, Plan, Rules, Truth, boot_ns};
 use ipnet::IpNet;
 use portcullis_tests::{
     bpffs::Bpffs,
     frames::datagram,
     loaded::{HASH_KEY, Loaded, options},
-    pinned::{PinnedTable, pinned_ids, pinned_settings},
+    pinned::{PinnedTable, pinned_ids, pinned_settings, table_id},
     privilege::kernel_or_skip,
 };
 use proxy_common::{
@@ -87,6 +87,90 @@ fn a_tampered_table_is_noticed_and_made_whole() {
     assert_judged(&loaded, "203.0.113.5", Blocked);
     assert_judged(&loaded, "2001:db8::1", Blocked);
     assert_judged(&loaded, "2001:db9::1", Clean);
+}
+
+#[test]
+fn a_load_is_written_over_the_table_before_the_one_in_force() {
+    if !kernel_or_skip("a_load_is_written_over_the_table_before_the_one_in_force") {
+        return;
+    }
+    let bpffs = Bpffs::mount().expect("a BPF filesystem");
+    let listing = |prefixes: &[&str]| {
+        let mut truth = Truth::default();
+        for prefix in prefixes {
+            truth.set(net(prefix), 0, Some(Claim::BLOCKED));
+        }
+        truth
+    };
+    let truths = [
+        listing(&["198.51.100.1/32", "203.0.113.0/24", "2001:db8::/48"]),
+        listing(&["198.51.100.2/32", "192.0.2.0/24", "2001:db8:1::/48"]),
+    ];
+    let sources = [
+        ["198.51.100.1", "203.0.113.5", "2001:db8::1"],
+        ["198.51.100.2", "192.0.2.5", "2001:db8:1::1"],
+    ];
+    let mut loaded = start(&bpffs, &truths[0]);
+    let one_each = loaded.datapath.tables().bytes();
+    let in_force = || [LISTS_V4, LISTS_V6].map(|at| table_id(&bpffs.pins(), at).expect("a table"));
+    let mut ids = vec![in_force()];
+    for turn in 1..5 {
+        let listed = turn % 2;
+        let tables = loaded.datapath.tables();
+        tables.load(&truths[listed]).expect("loaded");
+        assert_eq!(tables.bytes(), 2 * one_each, "one in force, one behind it");
+        ids.push(in_force());
+        assert_eq!(differences(&mut loaded, &truths[listed]), 0);
+        for source in sources[listed] {
+            assert_judged(&loaded, source, Blocked);
+        }
+        for source in sources[1 - listed] {
+            assert_judged(&loaded, source, Clean);
+        }
+    }
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(ids[..2], ids[2..4], "the same two by turns");
+    assert_eq!(ids[4], ids[0]);
+
+    let v4_only = Plan::rebuild_for([net("198.51.100.2/32")]);
+    let mut truth = truths[0].clone();
+    truth.set(net("198.51.100.2/32"), 0, Some(Claim::BLOCKED));
+    let tables = loaded.datapath.tables();
+    tables.apply(&v4_only, &truth).expect("loaded");
+    assert_eq!(in_force(), [ids[1][0], ids[0][1]], "IPv6 stays as it is");
+    assert_eq!(differences(&mut loaded, &truth), 0);
+}
+
+#[test]
+fn a_table_of_another_size_is_not_kept() {
+    if !kernel_or_skip("a_table_of_another_size_is_not_kept") {
+        return;
+    }
+    let bpffs = Bpffs::mount().expect("a BPF filesystem");
+    let few = Truth::default();
+    let mut many = Truth::default();
+    for host in 0..50_000_u32 {
+        let prefix = Ipv4Addr::from_bits(16 << 24 | host << 8).into();
+        many.set(IpNet::new_assert(prefix, 32), 0, Some(Claim::BLOCKED));
+    }
+    let bytes = |size: Option<(u32, u32)>| size.map_or(0, |(_, lines)| u64::from(lines) * 64);
+    let (small, large) = (bytes(v4::size_for(0)), bytes(v4::size_for(50_000)));
+    let v6 = bytes(v6::size_for(0));
+    assert!(0 < small && small < large, "{small}, {large}");
+
+    let mut loaded = start(&bpffs, &few);
+    let tables = loaded.datapath.tables();
+    assert_eq!(tables.bytes(), small + v6);
+    for (truth, expected) in [
+        (&few, small + small),
+        (&many, large),
+        (&many, large + large),
+        (&few, small),
+    ] {
+        tables.load(truth).expect("loaded");
+        assert_eq!(tables.bytes(), expected + v6 + v6);
+    }
+    assert_eq!(differences(&mut loaded, &few), 0);
 }
 
 #[test]

@@ -72,14 +72,16 @@ impl Lists {
             .with(edits.iter().map(|edit| (edit.prefix, list, noted(edit))));
         let content = writer.content(list, &next, beside.lines.as_ref());
         beside.batch.contents.push(content);
+        let plan = Plan::rebuild_for(edits.iter().map(|edit| edit.prefix));
         let loaded = match writer.datapath.as_mut() {
-            Some(datapath) => datapath.tables().load(&next).map_err(ListError::from),
+            Some(datapath) => datapath.tables().apply(&plan, &next),
             None => Ok(()),
         };
+        let loaded = loaded.map_err(ListError::from);
         let kept = loaded.and_then(|()| Ok(writer.state.commit(beside.batch)?));
         if let Err(error) = kept {
             if let Some(datapath) = writer.datapath.as_mut()
-                && let Err(second) = datapath.tables().load(&self.truth())
+                && let Err(second) = datapath.tables().apply(&plan, &self.truth())
             {
                 tracing::error!(%second, "a refused change could not be taken back from the kernel");
             }

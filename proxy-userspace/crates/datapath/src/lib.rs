@@ -14,7 +14,7 @@
 //! prefixes, family  the claims of one address family; IPv4 and IPv6
 //! plan      the writes that a change comes to
 //! compile   a whole table in one pass
-//! tables, mapping   putting plans and tables into the kernel's memory
+//! tables, generations, mapping   putting plans and tables into the kernel's memory
 //! recover   what an earlier run's tables say
 //! rules     scope, limits and samples as the program reads them
 //! heartbeat  the daemon's sign of life
@@ -32,6 +32,7 @@ mod counters;
 mod driver;
 mod error;
 mod family;
+mod generations;
 mod heartbeat;
 mod host;
 mod interfaces;

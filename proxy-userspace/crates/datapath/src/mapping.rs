@@ -95,6 +95,23 @@ impl MappedArray {
         &self.map
     }
 
+    /// Lines that it has.
+    pub(crate) fn lines(&self) -> u32 {
+        self.lines
+    }
+
+    /// Makes all of it zeroes, in no order: only for a table that isn't in force.
+    pub(crate) fn clear(&mut self) {
+        // SAFETY: the mapping is this long, lives as long as `self`, and is borrowed by nobody else;
+        // zeroes are what a word may hold.
+        unsafe {
+            self.words
+                .as_ptr()
+                .cast::<u8>()
+                .write_bytes(0, bytes(self.lines))
+        };
+    }
+
     /// Memory of the lines.
     pub(crate) fn bytes(&self) -> u64 {
         bytes(self.lines) as u64

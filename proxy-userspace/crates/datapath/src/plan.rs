@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use ipnet::IpNet;
 use proxy_common::{Cell, table::Code};
 
+use crate::truth::canonical;
+
 /// One write to a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -16,11 +18,44 @@ pub enum Change {
     Remove(IpNet),
 }
 
+/// Address families, of which each has a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Families {
+    pub(crate) v4: bool,
+    pub(crate) v6: bool,
+}
+
+impl Families {
+    pub(crate) const BOTH: Self = Self { v4: true, v6: true };
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            v4: self.v4 || other.v4,
+            v6: self.v6 || other.v6,
+        }
+    }
+}
+
+impl From<IpNet> for Families {
+    fn from(prefix: IpNet) -> Self {
+        match canonical(prefix) {
+            IpNet::V4(_) => Self {
+                v4: true,
+                v6: false,
+            },
+            IpNet::V6(_) => Self {
+                v4: false,
+                v6: true,
+            },
+        }
+    }
+}
+
 /// The writes that make the kernel agree with the truth.
 #[must_use = "the kernel's tables disagree with the lists until the plan is carried out"]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    rebuild: bool,
+    rebuild: Families,
     changes: Vec<Change>,
 }
 
@@ -30,10 +65,19 @@ impl Plan {
         Self::default()
     }
 
-    /// The whole tables, made anew.
+    /// Both whole tables, made anew.
     pub fn rebuild() -> Self {
         Self {
-            rebuild: true,
+            rebuild: Families::BOTH,
+            changes: Vec::new(),
+        }
+    }
+
+    /// The whole tables of these prefixes' families, made anew.
+    pub fn rebuild_for(prefixes: impl IntoIterator<Item = IpNet>) -> Self {
+        let families = prefixes.into_iter().map(Families::from);
+        Self {
+            rebuild: families.fold(Families::default(), Families::or),
             changes: Vec::new(),
         }
     }
@@ -43,7 +87,7 @@ impl Plan {
     pub(crate) fn of(mut changes: Vec<Change>) -> Self {
         changes.sort_by_key(rank);
         Self {
-            rebuild: false,
+            rebuild: Families::default(),
             changes,
         }
     }
@@ -52,7 +96,12 @@ impl Plan {
     /// counts, because the first might let somebody through in between.
     pub fn all(plans: Vec<Self>) -> Self {
         if plans.iter().any(Self::is_rebuild) {
-            return Self::rebuild();
+            let changed = plans.iter().flat_map(|plan| &plan.changes).map(prefix);
+            let whole = plans.iter().map(|plan| plan.rebuild);
+            return Self {
+                rebuild: whole.fold(Self::rebuild_for(changed).rebuild, Families::or),
+                changes: Vec::new(),
+            };
         }
         let mut changes: Vec<Change> = plans.into_iter().flat_map(|plan| plan.changes).collect();
         let mut seen = HashSet::new();
@@ -61,28 +110,36 @@ impl Plan {
         Self::of(changes)
     }
 
-    /// Whether the tables have to be made anew.
+    /// Whether tables have to be made anew.
     pub fn is_rebuild(&self) -> bool {
+        self.rebuild != Families::default()
+    }
+
+    /// Which.
+    pub(crate) fn to_rebuild(&self) -> Families {
         self.rebuild
     }
 
-    /// The writes, in their order; none where the tables are to be made anew.
+    /// The writes, in their order; none where tables are to be made anew.
     pub fn changes(&self) -> &[Change] {
         &self.changes
     }
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        !self.rebuild && self.changes.is_empty()
+        !self.is_rebuild() && self.changes.is_empty()
+    }
+}
+
+fn prefix(change: &Change) -> IpNet {
+    match change {
+        Change::Put(prefix, _) | Change::Remove(prefix) | Change::Code(prefix, _) => *prefix,
     }
 }
 
 /// A slot, or a place in the front.
 fn place(change: &Change) -> (bool, IpNet) {
-    match change {
-        Change::Put(prefix, _) | Change::Remove(prefix) => (false, *prefix),
-        Change::Code(block, _) => (true, *block),
-    }
+    (matches!(change, Change::Code(..)), prefix(change))
 }
 
 fn rank(change: &Change) -> u8 {

@@ -84,7 +84,7 @@ impl<P: Family> Prefixes<P> {
     pub(crate) fn edit(&mut self, prefix: P, list: ListId, noted: Option<Noted>) -> Plan {
         let Some(scope) = self.scope(prefix) else {
             self.edit_quietly(prefix, list, noted);
-            return Plan::rebuild();
+            return Plan::rebuild_for([prefix.into()]);
         };
         let before = self.desired(&scope);
         self.edit_quietly(prefix, list, noted);

@@ -1,9 +1,6 @@
 //! The kernel's tables: made whole and swapped in, or changed word by word.
 
-use std::{
-    collections::{HashMap, hash_map::RandomState},
-    hash::{BuildHasher as _, Hasher as _},
-};
+use std::collections::HashMap;
 
 use aya::maps::{ArrayOfMaps, Map, MapData};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -13,25 +10,21 @@ use proxy_common::{
 };
 
 use crate::{
-    compile::{count_cells, fill},
     error::{DatapathError, While as _},
-    family::{Family, begin},
+    family::Family,
+    generations::{Generations, make},
     mapping::{MappedArray, Template},
-    plan::{Change, Plan},
+    plan::{Change, Families, Plan},
     prefixes::Prefixes,
     truth::Truth,
 };
-
-/// Seeds that are tried before a table is doubled. Of the largest tables one in 200 needs a second;
-/// see `buckets_for`.
-const SEEDS: u32 = 3;
 
 /// The map `LISTS` and the two tables in it.
 pub struct Tables {
     lists: ArrayOfMaps<MapData, MapData>,
     template: Template,
-    v4: MappedArray,
-    v6: MappedArray,
+    v4: Generations,
+    v6: Generations,
     /// Something was written since the kernel last waited for its packets.
     unsettled: bool,
     /// A change was refused half-way: the tables may not say what the truth does.
@@ -47,38 +40,48 @@ impl Tables {
     ) -> Result<Self, DatapathError> {
         let mut lists: ArrayOfMaps<MapData, MapData> =
             lists.try_into().while_trying_to("open the list tables")?;
-        let (v4, v6) = (make(&template, truth.v4())?, make(&template, truth.v6())?);
+        let v4 = make(&template, truth.v4(), &mut None)?;
+        let v6 = make(&template, truth.v6(), &mut None)?;
         put_in_force::<Ipv4Net>(&mut lists, &v4)?;
         put_in_force::<Ipv6Net>(&mut lists, &v6)?;
         Ok(Self {
             lists,
             template,
-            v4,
-            v6,
+            v4: Generations::of(v4),
+            v6: Generations::of(v6),
             unsettled: false,
             in_doubt: false,
         })
     }
 
     /// Makes both tables anew from the truth and swaps them in: each packet is judged by the whole
-    /// old table or the whole new one. Memory for both is held until the swap.
+    /// old table or the whole new one. The old ones stay, to be written over by the next load that
+    /// needs as much room.
     ///
     /// # Errors
     /// [`DatapathError::Kernel`] when a table can't be made or swapped in,
     /// [`DatapathError::ListsTooLarge`]. What is in force is then whole, but may be the old; the
     /// next change makes both anew.
     pub fn load(&mut self, truth: &Truth) -> Result<(), DatapathError> {
+        self.make_anew(Families::BOTH, truth)
+    }
+
+    fn make_anew(&mut self, families: Families, truth: &Truth) -> Result<(), DatapathError> {
         self.in_doubt = true;
-        let (v4, v6) = (
-            make(&self.template, truth.v4())?,
-            make(&self.template, truth.v6())?,
-        );
+        let template = &self.template;
+        let v4 = families.v4.then(|| self.v4.next(template, truth.v4()));
+        let v6 = families.v6.then(|| self.v6.next(template, truth.v6()));
+        let (v4, v6) = (v4.transpose()?, v6.transpose()?);
         // The kernel waits for the last packet that is judged by the old table (`maybe_wait_bpf_
-        // programs`, kernel/bpf/syscall.c), so its memory may go when `self.v4` is replaced.
-        put_in_force::<Ipv4Net>(&mut self.lists, &v4)?;
-        self.v4 = v4;
-        put_in_force::<Ipv6Net>(&mut self.lists, &v6)?;
-        self.v6 = v6;
+        // programs`, kernel/bpf/syscall.c), so that may be written to, or go, when it is retired.
+        if let Some(v4) = v4 {
+            put_in_force::<Ipv4Net>(&mut self.lists, &v4)?;
+            self.v4.retire_for(v4);
+        }
+        if let Some(v6) = v6 {
+            put_in_force::<Ipv6Net>(&mut self.lists, &v6)?;
+            self.v6.retire_for(v6);
+        }
         self.unsettled = false;
         self.in_doubt = false;
         Ok(())
@@ -89,8 +92,11 @@ impl Tables {
     /// # Errors
     /// As [`Self::load`], which is what a plan comes to whose cells don't fit any more.
     pub fn apply(&mut self, plan: &Plan, truth: &Truth) -> Result<(), DatapathError> {
-        if plan.is_rebuild() || self.in_doubt {
+        if self.in_doubt {
             return self.load(truth);
+        }
+        if plan.is_rebuild() {
+            return self.make_anew(plan.to_rebuild(), truth);
         }
         let (taking, giving): (Vec<Change>, Vec<Change>) =
             plan.changes().iter().partition(|change| self.takes(change));
@@ -125,8 +131,8 @@ impl Tables {
             Change::Put(prefix, after) => (prefix, after),
         };
         let before = match prefix {
-            IpNet::V4(slot) => slot.cell(&self.v4),
-            IpNet::V6(slot) => slot.cell(&self.v6),
+            IpNet::V4(slot) => slot.cell(self.v4.in_force()),
+            IpNet::V6(slot) => slot.cell(self.v6.in_force()),
         };
         before.is_some_and(|before| {
             let ends_sooner = match (before.until_ns, after.until_ns) {
@@ -142,10 +148,10 @@ impl Tables {
     /// waits for a grace period of RCU, under which XDP programs run (`maybe_wait_bpf_programs`,
     /// kernel/bpf/syscall.c), also when it writes what is there.
     fn await_packets(&mut self) -> Result<(), DatapathError> {
-        put_in_force::<Ipv4Net>(&mut self.lists, &self.v4)
+        put_in_force::<Ipv4Net>(&mut self.lists, self.v4.in_force())
     }
 
-    /// Memory of both tables.
+    /// Memory of both tables, and of those that were in force before.
     pub fn bytes(&self) -> u64 {
         self.v4.bytes() + self.v6.bytes()
     }
@@ -156,40 +162,20 @@ impl Tables {
     /// # Errors
     /// As [`Self::load`].
     pub fn differences(&self, truth: &Truth) -> Result<usize, DatapathError> {
-        Ok(differences(&self.v4, &self.template, truth.v4())?
-            + differences(&self.v6, &self.template, truth.v6())?)
+        Ok(differences(self.v4.in_force(), &self.template, truth.v4())?
+            + differences(self.v6.in_force(), &self.template, truth.v6())?)
     }
 
     fn write(&mut self, change: Change) -> Result<(), Full> {
         match change {
-            Change::Put(IpNet::V4(slot), cell) => slot.put(&mut self.v4, cell)?,
-            Change::Put(IpNet::V6(slot), cell) => slot.put(&mut self.v6, cell)?,
-            Change::Code(IpNet::V4(block), code) => block.set_code(&mut self.v4, code),
-            Change::Code(IpNet::V6(block), code) => block.set_code(&mut self.v6, code),
-            Change::Remove(IpNet::V4(slot)) => slot.remove(&mut self.v4),
-            Change::Remove(IpNet::V6(slot)) => slot.remove(&mut self.v6),
+            Change::Put(IpNet::V4(slot), cell) => slot.put(self.v4.in_force_mut(), cell)?,
+            Change::Put(IpNet::V6(slot), cell) => slot.put(self.v6.in_force_mut(), cell)?,
+            Change::Code(IpNet::V4(block), code) => block.set_code(self.v4.in_force_mut(), code),
+            Change::Code(IpNet::V6(block), code) => block.set_code(self.v6.in_force_mut(), code),
+            Change::Remove(IpNet::V4(slot)) => slot.remove(self.v4.in_force_mut()),
+            Change::Remove(IpNet::V6(slot)) => slot.remove(self.v6.in_force_mut()),
         }
         Ok(())
-    }
-}
-
-/// A table of one family, not yet in force.
-fn make<P: Family>(
-    template: &Template,
-    prefixes: &Prefixes<P>,
-) -> Result<MappedArray, DatapathError> {
-    let mut cells = count_cells(prefixes);
-    loop {
-        let (buckets, lines) = P::size_for(cells).ok_or(DatapathError::ListsTooLarge { cells })?;
-        for _ in 0..SEEDS {
-            let mut table =
-                MappedArray::create(template, lines).while_trying_to("make a list table")?;
-            begin(&mut table, buckets, fresh_seed());
-            if fill(prefixes, &mut table).is_ok() {
-                return Ok(table);
-            }
-        }
-        cells = cells.max(1) * 2;
     }
 }
 
@@ -198,7 +184,7 @@ fn differences<P: Family>(
     template: &Template,
     prefixes: &Prefixes<P>,
 ) -> Result<usize, DatapathError> {
-    let wanted = &make(template, prefixes)?;
+    let wanted = &make(template, prefixes, &mut None)?;
     let mut cells: HashMap<P, Cell> = P::cells(wanted).collect();
     let superfluous = P::cells(found)
         .filter(|(prefix, cell)| cells.remove(prefix).as_ref() != Some(cell))
@@ -221,9 +207,4 @@ fn put_in_force<P: Family>(
     lists
         .set(P::PLACE, table.map(), 0)
         .while_trying_to("put a list table in force")
-}
-
-/// A word nobody can guess, from the keys that std draws for its hash maps.
-fn fresh_seed() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

@@ -211,7 +211,7 @@ fn endings<P: Family>(prefixes: &Prefixes<P>) -> impl Iterator<Item = (u64, IpNe
 
 /// The prefix without host bits; one inside ::ffff:0:0/96 as IPv4, because the kernel judges such
 /// sources as IPv4.
-fn canonical(prefix: IpNet) -> IpNet {
+pub(crate) fn canonical(prefix: IpNet) -> IpNet {
     match prefix {
         IpNet::V4(prefix) => prefix.trunc().into(),
         IpNet::V6(prefix) => unmapped(prefix).map_or(prefix.trunc().into(), IpNet::from),

@@ -115,10 +115,11 @@ impl Ours {
         entries.dedup();
         let edits = difference(&self.listed, &entries);
         let plan = if edits.len() > MANY_EDITS {
+            let plan = Plan::rebuild_for(edits.iter().map(|(entry, _)| *entry));
             for (entry, is_added) in edits {
                 self.truth.set(entry, LIST, is_added.then_some(BLOCKED));
             }
-            Plan::rebuild()
+            plan
         } else {
             let edits = edits.into_iter().map(|(entry, is_added)| match is_added {
                 true => self.truth.put(entry, LIST, BLOCKED),

@@ -112,6 +112,25 @@ fn a_change_of_too_much_makes_the_tables_anew() {
     assert_eq!(truth.standing(address("10.1.2.3"), 0), Standing::Unlisted);
 }
 
+#[test]
+fn only_tables_of_the_families_that_change_are_made_anew() {
+    let of = |prefixes: &[&str]| Plan::rebuild_for(prefixes.iter().map(|prefix| net(prefix)));
+    let both = Plan::rebuild();
+    let v4 = of(&["10.0.0.0/8"]);
+    assert_ne!(v4, both);
+    assert_eq!(of(&["::ffff:10.0.0.0/104"]), v4, "judged as IPv4");
+    assert_ne!(of(&["2001:db8::/32"]), both);
+    assert_eq!(of(&["2001:db8::/32", "10.0.0.0/8"]), both);
+    assert_eq!(of(&[]), Plan::none());
+
+    let mut truth = Truth::default();
+    let wide = truth.put(net("10.0.0.0/8"), FEED, Claim::BLOCKED);
+    assert_eq!(wide, v4);
+    let narrow = truth.put(net("2001:db8::1/128"), FEED, Claim::BLOCKED);
+    assert!(!narrow.is_rebuild());
+    assert_eq!(Plan::all(vec![wide, narrow]), both, "a change isn't lost");
+}
+
 /// The first write of such a pair would let the source through until the second.
 #[test]
 fn of_two_plans_for_one_place_only_the_last_is_carried_out() {
