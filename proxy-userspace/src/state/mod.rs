@@ -4,6 +4,7 @@
 //! clock    endings that survive another boot
 //! content  a whole list as one value
 //! damage   a file that can't be read is set aside
+//! in_pieces  the file, without calls that keep a core for long
 //! ```
 //!
 //! A list is a content, and the entries that were changed since it was written. A change of a few
@@ -12,6 +13,7 @@
 mod clock;
 mod content;
 mod damage;
+mod in_pieces;
 
 use std::{
     collections::BTreeSet,
@@ -25,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use clock::{Clock, Ending};
 pub(crate) use content::Content;
+use in_pieces::InPieces;
 
 /// Key: list and prefix. Value: [`Stored`] as JSON; nothing of what a content holds no more.
 const ENTRIES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("entries");
@@ -347,7 +350,9 @@ impl State {
 }
 
 fn open_database(path: &Path) -> Result<Database, StateError> {
-    match Database::create(path) {
+    let opened =
+        InPieces::open(path).and_then(|file| Database::builder().create_with_backend(file));
+    match opened {
         Ok(database) => Ok(database),
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(StateError::InUse {
             path: path.to_path_buf(),
