@@ -2,7 +2,7 @@
 
 use std::{io, num::NonZeroUsize, sync::Arc};
 
-use gateway::{Listener, Sockets};
+use gateway::{Listener, SessionKeyError, Sockets};
 
 use crate::{
     config::ListenerConfig,
@@ -23,6 +23,8 @@ pub(crate) enum ServiceError {
         what: &'static str,
         source: io::Error,
     },
+    #[error("no key for the sessions of logins: {0}")]
+    SessionKey(#[from] SessionKeyError),
 }
 
 impl ServiceError {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use gateway::LoginRules;
 use toml::Value;
 
 /// Tables of which there is one at most.
@@ -27,10 +28,15 @@ impl Routes {
     /// Tells what is other than before.
     pub(crate) fn note(&self, before: &Self, changes: &mut Vec<String>) {
         let requests = (&before.of_requests, &self.of_requests);
-        note_routes("route", requests, |route| &route.name, changes);
+        note_named("route", requests, |route| &route.name, changes);
         let tcp = (&before.of_tcp, &self.of_tcp);
-        note_routes("tcp_route", tcp, |route| &route.name, changes);
+        note_named("tcp_route", tcp, |route| &route.name, changes);
     }
+}
+
+/// Tells of the logins that are other than before.
+pub(crate) fn note_logins(logins: (&Vec<LoginRules>, &Vec<LoginRules>), changes: &mut Vec<String>) {
+    note_named("login", logins, |login| &login.name, changes);
 }
 
 /// Tells of one thing by its name, unless it is as it was.
@@ -76,7 +82,7 @@ pub(crate) fn table<'w>(
     all.iter().find(named)
 }
 
-fn note_routes<R: PartialEq>(
+fn note_named<R: PartialEq>(
     what: &str,
     (before, now): (&Vec<R>, &Vec<R>),
     name: impl Fn(&R) -> &String,

@@ -9,8 +9,9 @@ use std::{collections::BTreeMap, io, net::SocketAddr, num::NonZeroUsize, sync::A
 
 use audit::Journal;
 use gateway::{
-    Certificates, Gateway, Introspector, Issuer, Issuers, Listener, Live, Metrics, ProofRules,
-    Proofs, Revocations, SourceGate, Stage, Upstream, Upstreams, Uses, Workers,
+    Certificates, Gateway, Introspector, Issuer, Issuers, Listener, Live, LoginMemory, LoginRules,
+    Logins, Metrics, ProofRules, Proofs, Revocations, SourceGate, Stage, Upstream, Upstreams, Uses,
+    Workers,
 };
 use tokio::{runtime, sync::watch};
 
@@ -67,6 +68,9 @@ pub(crate) struct Service {
     proofs: Arc<Proofs>,
     revocations: Arc<Revocations>,
     uses: Arc<Uses>,
+    logins: Vec<LoginRules>,
+    /// Kept through a reload, so that what was ended before stays so.
+    login_memory: Arc<LoginMemory>,
     automatic: Automatic,
     stop: Arc<watch::Sender<Stage>>,
 }
@@ -89,6 +93,12 @@ impl Service {
             uses,
         } = shared;
         uses.bound(config.used_tokens);
+        let login_memory = Arc::default();
+        let logins = Logins::new(
+            &config.logins,
+            &config.issuers,
+            (&login_memory, &revocations),
+        )?;
         let issuers: BTreeMap<_, _> = config
             .issuers
             .into_iter()
@@ -127,7 +137,7 @@ impl Service {
             uses: &uses,
         };
         let gateway = compose(tables, &identity, &upstreams, shared)?;
-        let gateway = gateway.sampling(config.sampled);
+        let gateway = gateway.sampling(config.sampled).logging_in(logins);
         let live = Arc::new(Live::new(gateway));
         let workers =
             Workers::start(config.workers, &live, stop).map_err(|source| ServiceError::System {
@@ -154,6 +164,8 @@ impl Service {
             proofs,
             revocations,
             uses,
+            logins: config.logins,
+            login_memory,
             automatic: Automatic::default(),
             stop: Arc::clone(stop),
         };

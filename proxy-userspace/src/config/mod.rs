@@ -1,8 +1,8 @@
 //! The configuration file: as written, then as proven.
 //!
 //! ```text
-//! written, written_acme, written_api_keys, written_holder, written_issuer, written_tcp, written_upstream   the TOML shape; unknown keys are refused
-//! prove     and prove_access, prove_acme, prove_api_keys, prove_claims, prove_feeds, prove_health, prove_holder, prove_introspection, prove_issuers, prove_kernel, prove_routes, prove_tcp, prove_tls, prove_upstreams, value: everything checked and loaded that can be, without running anything
+//! written, written_acme, written_api_keys, written_holder, written_issuer, written_login, written_tcp, written_upstream   the TOML shape; unknown keys are refused
+//! prove     and prove_access, prove_acme, prove_api_keys, prove_claims, prove_feeds, prove_health, prove_holder, prove_introspection, prove_issuers, prove_kernel, prove_login, prove_routes, prove_tcp, prove_tls, prove_upstreams, value: everything checked and loaded that can be, without running anything
 //! mistake   an error that names file, line, key, value and mend
 //! ```
 
@@ -19,6 +19,7 @@ mod prove_holder;
 mod prove_introspection;
 mod prove_issuers;
 mod prove_kernel;
+mod prove_login;
 mod prove_routes;
 mod prove_tcp;
 mod prove_tls;
@@ -30,6 +31,7 @@ mod written_acme;
 mod written_api_keys;
 mod written_holder;
 mod written_issuer;
+mod written_login;
 mod written_tcp;
 mod written_upstream;
 

@@ -12,7 +12,9 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use datapath::{Pins, Rules};
-use gateway::{Introspector, Issuer, ListenerLimits, ListenerSpec, ProofRules, UpstreamSpec};
+use gateway::{
+    Introspector, Issuer, ListenerLimits, ListenerSpec, LoginRules, ProofRules, UpstreamSpec,
+};
 use ipnet::IpNet;
 use policy::{RouteTable, TcpRouteTable};
 use toml::Spanned;
@@ -29,7 +31,7 @@ use super::{
     mistake::{Mistakes, Prover},
     prove_acme::{self, AcmeConfig, Automatic},
     prove_api_keys, prove_clients, prove_feeds, prove_holder, prove_issuers, prove_kernel,
-    prove_routes, prove_tcp, prove_tls, prove_upstreams,
+    prove_login, prove_routes, prove_tcp, prove_tls, prove_upstreams,
     value::{in_range, prove_duration, prove_prefix, reject_repeated},
     written::{self, Written},
 };
@@ -44,6 +46,8 @@ pub(crate) struct ServiceConfig {
     pub(crate) introspectors: Vec<Arc<Introspector>>,
     /// Files of API keys.
     pub(crate) api_keys: Vec<KeyFile>,
+    /// How browsers log in.
+    pub(crate) logins: Vec<LoginRules>,
     /// What proofs that a token is in the right hands must satisfy.
     pub(crate) proofs: ProofRules,
     /// Most tokens that are remembered of those that are good once.
@@ -66,12 +70,13 @@ pub(crate) struct ServiceConfig {
 }
 
 /// Tables that may change while the daemon runs.
-const EXCHANGED: [&str; 11] = [
+const EXCHANGED: [&str; 12] = [
     "listener",
     "acme",
     "redirect",
     "issuer",
     "api_keys",
+    "login",
     "dpop",
     "single_use",
     "upstream",
@@ -170,6 +175,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
     let upstreams = prove_upstreams::upstreams(&mut prover, &written.upstream);
     let tcp_routes = prove_tcp::routes(&mut prover, &written, &upstreams);
     let routes = prove_routes::routes(&mut prover, &written);
+    let logins = prove_login::logins(&mut prover, &written, routes.routes());
     let acme = automatic.finish(&mut prover, &written.listener, routes.routes());
     let acme = match (&written.redirect, &written.acme) {
         (None, _) => acme,
@@ -219,6 +225,7 @@ pub(crate) fn prove(file: &Path, text: &str, written: Written) -> Result<Config,
             issuers: vouching.issuers,
             introspectors: vouching.introspectors,
             api_keys,
+            logins,
             proofs,
             used_tokens,
             upstreams,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use policy::{Access, Credential, Credentials, Holder};
 use toml::{Spanned, Value};
 
-use super::{mistake::Prover, written, written_holder, written_issuer};
+use super::{mistake::Prover, written, written_holder, written_issuer, written_login};
 
 /// How access is written.
 const WAYS: &str = "use \"token\", \"client_certificate\", \"api_key\", several in a list, the one that counts first in front, or \"public\"";
@@ -57,6 +57,8 @@ pub(super) struct Vouching<'w> {
     api_keys: Vec<&'w str>,
     /// Whether certificates are asked of clients anywhere.
     certificates_asked: bool,
+    /// For those who log in with a browser.
+    logins: &'w [written_login::Login],
 }
 
 impl<'w> Vouching<'w> {
@@ -88,6 +90,7 @@ impl<'w> Vouching<'w> {
                 .collect(),
             certificates: named.map(|name| name.as_ref().as_str()).collect(),
             certificates_asked: rules().next().is_some(),
+            logins: &written.login,
         }
     }
 
@@ -168,6 +171,7 @@ pub(super) fn access(
             ("scopes", written.scopes.as_ref().map(Spanned::span)),
             ("holder", written.holder.as_ref().map(Spanned::span)),
             ("single_use", written.single_use.as_ref().map(Spanned::span)),
+            ("login", written.login.as_ref().map(Spanned::span)),
         ];
         for (name, span) in given {
             if let Some(span) = span {
@@ -199,6 +203,7 @@ pub(super) fn access(
         scopes: set(&written.scopes),
         holder: prove_holder(prover, &key("holder"), written, &credentials, vouching),
         single_use: prove_single_use(prover, &key("single_use"), written, &credentials),
+        login: prove_login(prover, &key("login"), written, &credentials, vouching),
         credentials,
     }
 }
@@ -221,6 +226,67 @@ fn prove_single_use(
         prover.reject(key, given.span(), problem, mend);
     }
     *given.as_ref()
+}
+
+fn prove_login(
+    prover: &mut Prover<'_>,
+    key: &str,
+    written: &written::Route,
+    credentials: &Credentials,
+    vouching: &Vouching<'_>,
+) -> Option<String> {
+    let given = written.login.as_ref()?;
+    let name = given.as_ref();
+    let mut named = vouching.logins.iter().filter(|it| it.name.as_ref() == name);
+    let Some(login) = named.next() else {
+        let names: Vec<&str> = vouching
+            .logins
+            .iter()
+            .map(|it| it.name.as_ref().as_str())
+            .collect();
+        let mend = match names.as_slice() {
+            [] => "write a [[login]] of that name".to_owned(),
+            names => format!("use one of: {}", names.join(", ")),
+        };
+        prover.reject(key, given.span(), "no login has that name", mend);
+        return None;
+    };
+    let issuer = login.issuer.as_ref();
+    let accepts = written
+        .issuers
+        .as_ref()
+        .is_some_and(|it| it.as_ref().contains(issuer));
+    let bound = written.holder.as_ref().map(Spanned::as_ref);
+    let (problem, mend) = if !credentials.take(Credential::Token) {
+        (
+            "a session counts as a token, and the route takes none",
+            "remove it, or add \"token\" to access".to_owned(),
+        )
+    } else if !accepts {
+        (
+            "whoever logs in would be let in by none of the route's issuers",
+            format!("add {issuer:?} to issuers"),
+        )
+    } else if bound.is_some_and(|it| *it != written_holder::Holder::Optional) {
+        (
+            "a session is bound to nothing, and holder asks for that",
+            "remove one of the two".to_owned(),
+        )
+    } else if written.single_use.as_ref().is_some_and(|it| *it.as_ref()) {
+        (
+            "a session is used again and again, and single_use forbids that",
+            "remove one of the two".to_owned(),
+        )
+    } else if written.host.as_ref() == "*" {
+        (
+            "a login needs a host that browsers come back to, and the route has any",
+            "name the host, in a route for each".to_owned(),
+        )
+    } else {
+        return Some(name.clone());
+    };
+    prover.reject(key, given.span(), problem, mend);
+    None
 }
 
 fn prove_issuers(

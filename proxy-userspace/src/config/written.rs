@@ -12,6 +12,7 @@ use super::{
     written_api_keys::ApiKeys,
     written_holder::{CertificateSubject, Dpop, Holder, SingleUse},
     written_issuer::Issuer,
+    written_login::Login,
     written_tcp::{ListenerProtocol, TcpRoute},
     written_upstream::Upstream,
 };
@@ -32,6 +33,9 @@ pub(crate) struct Written {
     /// Keys that were made for somebody.
     #[serde(default)]
     pub(crate) api_keys: Vec<ApiKeys>,
+    /// How browsers log in.
+    #[serde(default)]
+    pub(crate) login: Vec<Login>,
     /// Proofs that tokens are in the right hands.
     #[serde(default)]
     pub(crate) dpop: Dpop,
@@ -203,6 +207,8 @@ pub(crate) struct Route {
     pub(crate) holder: Option<Spanned<Holder>>,
     /// Whether a token is good for one request only.
     pub(crate) single_use: Option<Spanned<bool>>,
+    /// Name of the login that browsers are sent to.
+    pub(crate) login: Option<Spanned<String>>,
     /// Most bytes of a request's body.
     pub(crate) max_body_bytes: Option<Spanned<u64>>,
     /// Let requests become WebSockets.

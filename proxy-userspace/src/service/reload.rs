@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use gateway::{SourceGate, Upstream};
+use gateway::{Logins, SourceGate, Upstream};
 
 use super::{
     Identity, Service, Serving, certificates_of, compose, keep_api_keys, keep_certificates,
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     bound::{Bound, ServiceError},
-    changes::{self, Routes, Written, note_change, note_tables},
+    changes::{self, Routes, Written, note_change, note_logins, note_tables},
     config::{self, Config, ListenerConfig, Mistakes},
     lifeline::Needed,
     passed::Passed,
@@ -108,6 +108,9 @@ impl Service {
         } else {
             proofs(config.proofs)?
         };
+        let known = (&self.login_memory, &self.revocations);
+        let logins = Logins::new(&config.logins, &issuers, known);
+        let logins = logins.map_err(ServiceError::from)?;
         let bind = self.automatic.bind(config.acme.as_ref(), gate, &mut passed);
         let plain = bind.await?;
 
@@ -162,6 +165,7 @@ impl Service {
         gone("api_keys", of_old.collect(), &mut changes);
         let routes = Routes::of(&config.routes, &config.tcp_routes);
         routes.note(&self.routes, &mut changes);
+        note_logins((&self.logins, &config.logins), &mut changes);
         note_tables(&mut changes, &self.exchanged, &config.exchanged);
 
         let shared = (&self.lists, &self.journal, &self.metrics);
@@ -175,7 +179,9 @@ impl Service {
             uses: &self.uses,
         };
         let gateway = compose(tables, &identity, &upstreams, shared)?;
-        self.live.exchange(gateway.sampling(config.sampled));
+        let gateway = gateway.sampling(config.sampled);
+        self.live.exchange(gateway.logging_in(logins));
+        self.logins = config.logins;
         self.proofs = proofs;
         (self.introspectors, self.api_keys) = (introspectors, api_keys);
         self.uses.bound(config.used_tokens);

@@ -36,6 +36,8 @@ pub enum Verdict {
     /// Refused.
     #[default]
     Deny,
+    /// Answered here: a step of a browser's login, or its logout.
+    Login,
 }
 
 /// Who was proven to be calling.
@@ -45,9 +47,9 @@ pub struct PrincipalRecord {
     pub issuer: String,
     /// The subject there.
     pub subject: String,
-    /// By what: `token`, and what that is bound to (`dpop`, `certificate`), `certificate` or `api_key`.
+    /// By what: `token`, and what that is bound to (`dpop`, `certificate`), `certificate`, `api_key` or `session`.
     pub proven_by: &'static str,
-    /// The token's `jti`, by which it can be told from others of the same subject.
+    /// The token's `jti`, or the session's id, by which it can be told from others of the same subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_id: Option<String>,
     /// The id of the key that verified it, or of the API key.

@@ -10,6 +10,7 @@ use crate::{
     certificate_identity::CertificateFault,
     holder::{Held, Presented, Proofs, Sender},
     introspection::{AskedFor, IntrospectionFault, Introspector},
+    login::{Entered, Logins},
     refusal::Refusal,
     revocation::Revocations,
     sent::{Sent, sent_token},
@@ -205,6 +206,8 @@ pub(crate) enum Caller {
     Certificate(Arc<Principal>),
     /// By an API key.
     ApiKey(HeldKey),
+    /// By a login of his browser.
+    Session(Entered),
 }
 
 impl Caller {
@@ -213,14 +216,16 @@ impl Caller {
             Self::Token(held) => &held.verified.principal,
             Self::Certificate(principal) => principal,
             Self::ApiKey(held) => &held.holder,
+            Self::Session(entered) => &entered.verified.principal,
         }
     }
 
-    /// What was proven of the token.
-    pub(crate) fn token(&self) -> Option<&Verified> {
+    /// What was proven of the token, or of the session.
+    pub(crate) fn token(&self) -> Option<&Arc<Verified>> {
         match self {
             Self::Token(held) => Some(&held.verified),
             Self::Certificate(_) | Self::ApiKey(_) => None,
+            Self::Session(entered) => Some(&entered.verified),
         }
     }
 
@@ -230,26 +235,30 @@ impl Caller {
             Self::Token(held) => held.verified.key_id.clone(),
             Self::Certificate(_) => None,
             Self::ApiKey(held) => Some(held.id.to_string()),
+            Self::Session(entered) => entered.verified.key_id.clone(),
+        }
+    }
+
+    /// What goes to a browser with the answer.
+    pub(crate) fn cookies(&self) -> &[HeaderValue] {
+        match self {
+            Self::Session(entered) => &entered.cookies,
+            Self::Token(_) | Self::Certificate(_) | Self::ApiKey(_) => &[],
         }
     }
 
     /// For how long what it lets in may go on; as long as it takes where that is known of a certificate, which
     /// its connection is asked for, or of an API key.
     pub(crate) fn tenure(&self, issuers: &Issuers) -> Option<Tenure> {
-        match self {
-            Self::Token(held) => {
-                let token = Arc::clone(&held.verified);
-                Some(Tenure::of(token, &issuers.revocations))
-            }
-            Self::Certificate(_) | Self::ApiKey(_) => None,
-        }
+        let token = Arc::clone(self.token()?);
+        Some(Tenure::of(token, &issuers.revocations))
     }
 
     /// What the next proof should quote.
     pub(crate) fn nonce(&self) -> Option<&HeaderValue> {
         match self {
             Self::Token(held) => held.nonce.as_ref(),
-            Self::Certificate(_) | Self::ApiKey(_) => None,
+            Self::Certificate(_) | Self::ApiKey(_) | Self::Session(_) => None,
         }
     }
 }
@@ -258,12 +267,14 @@ impl Caller {
 /// the policy says what that means. `certificate` is whom the one that was shown makes, `None` where none was.
 ///
 /// Of several ways to prove it the route's first counts, also where that turns out to be no good: otherwise a
-/// client that means to be one would be taken for the other.
+/// client that means to be one would be taken for the other. A browser's session stands for a token where there is
+/// none.
 pub(crate) async fn authenticate(
     route: &Route,
     sender: &Sender<'_>,
     certificate: impl Fn() -> Result<Option<Arc<Principal>>, CertificateFault>,
     issuers: &Issuers,
+    logins: &Logins,
 ) -> Result<Option<Caller>, Refusal> {
     let Access::Token {
         credentials,
@@ -273,12 +284,22 @@ pub(crate) async fn authenticate(
     else {
         return Ok(None);
     };
-    let by_token = async || -> Result<Option<Caller>, TokenFault> {
-        let Some(presented) = presented(route, sender.headers, issuers).await? else {
+    let by_token = async || -> Result<Option<Caller>, Refusal> {
+        if let Some(presented) = presented(route, sender.headers, issuers).await? {
+            let held = presented.held(sender, &issuers.proofs)?;
+            return Ok(Some(Caller::Token(held)));
+        }
+        let Some(login) = logins.of(route) else {
             return Ok(None);
         };
-        let held = presented.held(sender, &issuers.proofs)?;
-        Ok(Some(Caller::Token(held)))
+        let Sender {
+            headers,
+            request,
+            upgrades,
+            ..
+        } = *sender;
+        let entered = login.session(headers, request, upgrades).await?;
+        Ok(entered.map(Caller::Session))
     };
     for way in credentials.iter() {
         let caller = match way {

@@ -53,6 +53,8 @@ pub(crate) struct Sender<'a> {
     pub(crate) request: &'a CanonicalRequest,
     /// SHA-256 of the certificate that was shown in TLS, and is good.
     pub(crate) certificate: Option<[u8; 32]>,
+    /// Whether another protocol is asked for, such as WebSocket.
+    pub(crate) upgrades: bool,
 }
 
 /// A token in the right hands.

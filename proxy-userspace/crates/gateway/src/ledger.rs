@@ -167,6 +167,13 @@ impl Ledger {
         self.decide();
     }
 
+    /// It is a step of a login, and answered here.
+    pub(crate) fn logs_in(&mut self, reason: String) {
+        self.record.verdict = Verdict::Login;
+        self.record.reason = Cow::Owned(reason);
+        self.decide();
+    }
+
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
         self.record.reason = Cow::Owned(refusal.reason());
         self.record.detail = refusal.detail();

@@ -23,6 +23,7 @@
 //!   uses          tokens that are good once
 //!   sent          the token as it was sent
 //!   api_key       a key that was made for somebody
+//!   login         the same for browsers: sent to an issuer, and known by a session after that
 //!   forward       the permitted request to the upstream, and its answer back
 //!   websocket     bytes in both directions, once that was permitted
 //!   refusal       every way to say no, and its status
@@ -85,6 +86,7 @@ mod lateness;
 mod ledger;
 mod listener;
 mod live;
+mod login;
 mod metrics;
 mod observe;
 mod paced;
@@ -138,6 +140,9 @@ pub use introspection::{
 };
 pub use listener::{Listener, ListenerLimits, ListenerSpec, Speaks};
 pub use live::Live;
+pub use login::{
+    ClientSecret, KeyPlace, LoginMemory, LoginRules, Logins, SessionKeyError, read_secret,
+};
 pub use metrics::Metrics;
 pub use observe::{Observer, Views};
 pub use pipeline::{Gateway, SourceGate, SourceRefusal};

@@ -47,6 +47,7 @@ struct OfReason {
 pub(crate) struct RouteCounts {
     permitted: [Counter; CLASSES.len()],
     denied: [Counter; CLASSES.len()],
+    logins: [Counter; CLASSES.len()],
     seconds: Histogram,
     request_bytes: Counter,
     response_bytes: Counter,
@@ -59,6 +60,7 @@ impl RouteCounts {
         let of = match record.verdict {
             Verdict::Permit => &self.permitted,
             Verdict::Deny => &self.denied,
+            Verdict::Login => &self.logins,
         };
         of[class.min(CLASSES.len() - 1)].inc();
         self.seconds.observe(took.as_secs_f64());
@@ -195,6 +197,7 @@ impl Metrics {
         Arc::new(RouteCounts {
             permitted: of("permit"),
             denied: of("deny"),
+            logins: of("login"),
             seconds: self.seconds.get_or_create_owned(&by_route),
             request_bytes: self.request_bytes.get_or_create_owned(&by_route),
             response_bytes: self.response_bytes.get_or_create_owned(&by_route),
@@ -204,7 +207,7 @@ impl Metrics {
     /// A request has ended.
     pub(crate) fn ended(&self, counts: &RouteCounts, record: &RequestRecord, took: Duration) {
         counts.count(record, took);
-        if record.reason != "permitted" {
+        if record.reason != "permitted" && record.verdict != Verdict::Login {
             let reason = record.reason.to_string();
             self.refusals.get_or_create(&OfReason { reason }).inc();
         }

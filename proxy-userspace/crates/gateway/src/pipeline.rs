@@ -1,5 +1,7 @@
 //! The story of one request, stage by stage.
 
+mod log_in;
+
 use std::{
     net::IpAddr,
     sync::{Arc, PoisonError},
@@ -9,6 +11,7 @@ use audit::{DecisionId, Journal};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
+use log_in::{Served, log_in, logs_in};
 use policy::{CanonicalRequest, RequestFault, RouteTable, TcpRouteTable};
 
 use crate::{
@@ -21,6 +24,7 @@ use crate::{
     forward::{Answer, Forwarded, REQUEST_ID, forward, id_field, outgoing},
     holder::{NONCE, PROOF, Sender},
     ledger::{DecisionIds, Ledger},
+    login::Logins,
     metrics::{ByRoute, Metrics},
     refusal::{self, Refusal},
     tcp::TunnelsByRoute,
@@ -58,6 +62,8 @@ pub struct Gateway {
     pub tcp_routes: TcpRouteTable,
     /// The trusted issuers.
     pub issuers: Issuers,
+    /// The logins of browsers.
+    pub logins: Logins,
     /// The services behind the proxy.
     pub upstreams: Upstreams,
     /// The lists.
@@ -93,6 +99,7 @@ impl Gateway {
             routes,
             tcp_routes,
             issuers,
+            logins: Logins::default(),
             upstreams,
             gate,
             journal,
@@ -105,6 +112,13 @@ impl Gateway {
     #[must_use]
     pub fn sampling(mut self, sampled: bool) -> Self {
         self.traces.sample(sampled);
+        self
+    }
+
+    /// With these logins.
+    #[must_use]
+    pub fn logging_in(mut self, logins: Logins) -> Self {
+        self.logins = logins;
         self
     }
 }
@@ -137,9 +151,14 @@ pub(crate) async fn handle(
     let mut left = Left {
         body: Some(body),
         nonce: None,
+        cookies: Vec::new(),
     };
     let served = serve(gateway, connection, &mut ledger, arrived, &mut left).await;
-    let Left { body, mut nonce } = left;
+    let Left {
+        body,
+        mut nonce,
+        cookies,
+    } = left;
     // An upstream can't answer a request whose body is broken off.
     let served = served.map_err(|refusal| {
         let of_upstream = matches!(refusal, Refusal::Upstream(_));
@@ -155,19 +174,25 @@ pub(crate) async fn handle(
     let opens = extended.is_some().then_some(StatusCode::OK);
     let opens = opens.unwrap_or(StatusCode::SWITCHING_PROTOCOLS);
     let served = match served {
-        Ok((answer, true)) if answer.response.status() == opens => {
+        Ok(Served::Upstream(answer, true)) if answer.response.status() == opens => {
             match open_tunnel(connection, upgrade, answer, ledger).await {
-                Ok(response) => return named(response, id),
+                Ok(response) => return named(response, id, cookies),
                 Err(back) => {
                     ledger = back;
                     Err(UpstreamFault::UnaskedUpgrade.into())
                 }
             }
         }
-        served => served.map(|(answer, _)| answer),
+        served => served,
     };
     let mut response = match served {
-        Ok(answer) => {
+        Ok(Served::Here(told)) => {
+            let response = told.into_response(&id);
+            ledger.status(response.status());
+            let rest = body.filter(|_| read_on).and_then(Rest::of);
+            response.map(|body| AnswerBody::own(body, rest, ledger))
+        }
+        Ok(Served::Upstream(answer, _)) => {
             ledger.answered();
             ledger.status(answer.response.status());
             if let Some(status) = grpc_status(answer.response.headers()) {
@@ -207,7 +232,7 @@ pub(crate) async fn handle(
     if let Some(nonce) = nonce {
         response.headers_mut().insert(NONCE, nonce);
     }
-    named(response, id)
+    named(response, id, cookies)
 }
 
 /// What an answer to this request has to look like if it is refused.
@@ -226,8 +251,21 @@ fn form_of(method: &Method, version: Version, fields: &HeaderMap) -> refusal::As
     }
 }
 
-fn named(mut answer: Response<AnswerBody>, id: DecisionId) -> Response<AnswerBody> {
-    answer.headers_mut().insert(REQUEST_ID, id_field(id));
+fn named(
+    mut answer: Response<AnswerBody>,
+    id: DecisionId,
+    cookies: Vec<HeaderValue>,
+) -> Response<AnswerBody> {
+    let fields = answer.headers_mut();
+    fields.insert(REQUEST_ID, id_field(id));
+    if !cookies.is_empty() {
+        // Whatever the upstream says of its answer: what is one browser's is for nobody else.
+        let none = HeaderValue::from_static("no-store");
+        fields.insert(header::CACHE_CONTROL, none);
+    }
+    for cookie in cookies {
+        fields.append(header::SET_COOKIE, cookie);
+    }
     answer
 }
 
@@ -295,17 +333,22 @@ struct Left {
     body: Option<ClientBody>,
     /// What the client's next proof should quote.
     nonce: Option<HeaderValue>,
+    /// What a browser is to keep or to forget.
+    cookies: Vec<HeaderValue>,
 }
 
-/// The answer, and whether it is to a question for a WebSocket.
 async fn serve(
     gateway: &Gateway,
     connection: &Connection,
     ledger: &mut Ledger,
     arrived: Arrived,
     left: &mut Left,
-) -> Result<(Answer, bool), Refusal> {
-    let Left { body, nonce } = left;
+) -> Result<Served, Refusal> {
+    let Left {
+        body,
+        nonce,
+        cookies,
+    } = left;
     let Arrived {
         id,
         trace,
@@ -338,6 +381,11 @@ async fn serve(
     }
     let shown = connection.meets_rules(request.host())?;
 
+    if let Some(step) = gateway.logins.step(&request) {
+        let told = step.take(&parts.headers, &request, cookies).await?;
+        return Ok(logs_in(ledger, told));
+    }
+
     let found = gateway.routes.find(&request)?;
     ledger.routed(found.route(), gateway.counts.of(found.route()));
 
@@ -345,16 +393,26 @@ async fn serve(
         headers: &parts.headers,
         request: &request,
         certificate: shown.as_ref().and_then(|_| connection.shown.thumbprint()),
+        upgrades: extended.is_some() || parts.headers.contains_key(header::UPGRADE),
     };
     let by_certificate = || match &shown {
         Some(rule) => rule.principal(&connection.shown),
         None => Ok(None),
     };
-    let caller = authenticate(found.route(), &sender, by_certificate, &gateway.issuers).await?;
+    let (issuers, logins) = (&gateway.issuers, &gateway.logins);
+    let caller = authenticate(found.route(), &sender, by_certificate, issuers, logins).await;
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(refusal) => return log_in(logins, found.route(), &sender, ledger, refusal),
+    };
     ledger.authenticated(caller.as_ref());
     *nonce = caller.as_ref().and_then(Caller::nonce).cloned();
+    cookies.extend_from_slice(caller.as_ref().map_or(&[], Caller::cookies));
 
-    let permit = found.authorise(caller.as_ref().map(Caller::principal))?;
+    let permit = match found.authorise(caller.as_ref().map(Caller::principal)) {
+        Ok(permit) => permit,
+        Err(denial) => return log_in(logins, found.route(), &sender, ledger, denial.into()),
+    };
     let websocket = asked(&parts, extended, found.route())?;
     let most = found.route().max_body_bytes;
     if body
@@ -367,6 +425,7 @@ async fn serve(
     gateway.issuers.use_up(found.route(), caller.as_ref())?;
     ledger.permitted(&permit);
     gateway.issuers.withhold(&mut parts.headers);
+    gateway.logins.withhold(&mut parts.headers);
 
     let is_websocket = websocket.is_some();
     let tenure = caller.as_ref();
@@ -385,5 +444,5 @@ async fn serve(
         tenure,
     };
     let answer = forward(outgoing(&permit, &gateway.upstreams, forwarded)?).await?;
-    Ok((answer, is_websocket))
+    Ok(Served::Upstream(answer, is_websocket))
 }

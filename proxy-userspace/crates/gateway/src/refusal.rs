@@ -13,6 +13,7 @@ use crate::{
     certificate_identity::CertificateFault,
     client_certificates::ClientRuleFault,
     flow::BodyFault,
+    login::{LoginFault, StepFault},
     pipeline::SourceRefusal,
     token::{ProofFault, ProofRules, TokenFault},
     upstream::UpstreamFault,
@@ -41,6 +42,9 @@ pub(crate) enum Refusal {
     /// The certificate that was shown is good, and nobody's.
     #[error(transparent)]
     Certificate(#[from] CertificateFault),
+    /// Of a browser's login, or of the session that it began.
+    #[error(transparent)]
+    Login(#[from] LoginFault),
     #[error(transparent)]
     ApiKey(#[from] ApiKeyFault),
     #[error(transparent)]
@@ -144,7 +148,25 @@ impl From<NoRoute> for Refusal {
     }
 }
 
+impl From<StepFault> for Refusal {
+    fn from(why: StepFault) -> Self {
+        match why {
+            StepFault::Login(fault) => fault.into(),
+            StepFault::Method(fault) => fault.into(),
+        }
+    }
+}
+
 impl Refusal {
+    /// Whether whoever asks is nobody so far, and may become somebody by a login.
+    pub(crate) fn may_log_in(&self) -> bool {
+        match self {
+            Self::Denied(Denial::NoPrincipal) => true,
+            Self::Login(fault) => fault.is_of_session(),
+            _ => false,
+        }
+    }
+
     /// A stable name for logs, metrics and audit records.
     pub(crate) fn reason(&self) -> String {
         match self {
@@ -157,6 +179,7 @@ impl Refusal {
     pub(crate) fn detail(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Token(fault) => fault.detail(),
+            Self::Login(fault) => fault.detail(),
             _ => None,
         }
     }
@@ -168,6 +191,7 @@ impl Refusal {
             | Self::Certificate(_)
             | Self::Denied(Denial::Issuer | Denial::Scope) => StatusCode::FORBIDDEN,
             Self::Token(fault) if fault.is_ours() => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Login(fault) => fault.status(),
             Self::Request(RequestFault::Method) | Self::NoRoute(NoRoute::Method) => {
                 StatusCode::METHOD_NOT_ALLOWED
             }
@@ -219,6 +243,7 @@ impl Refusal {
                 Holder::Any => &[Dpop, Bearer],
                 Holder::Optional | Holder::Certificate => &[Bearer],
             },
+            Self::Login(fault) if fault.is_of_session() => &[Bearer],
             Self::Token(fault) if fault.is_ours() => &[],
             Self::Token(TokenFault::Proof(_) | TokenFault::NotBound) => &[Dpop],
             Self::Token(_) | Self::Denied(Denial::Scope) if realm.with_proof => &[Dpop],

@@ -93,11 +93,7 @@ pub(crate) fn only_field<'h>(
 
 /// Of several cookies with one name, whichever comes first is chance (RFC 6265, 4.2.2).
 fn cookie_token<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, TokenFault> {
-    let mut values = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .flat_map(|field| field.as_bytes().split(|byte| *byte == b';'))
-        .filter_map(|cookie| value_of(cookie, name));
+    let mut values = cookie_values(headers, name);
     let Some(value) = values.next() else {
         return Ok(None);
     };
@@ -106,6 +102,18 @@ fn cookie_token<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str
     }
     let value = std::str::from_utf8(value).map_err(|_| TokenFault::NotBearer)?;
     Ok(Some(value))
+}
+
+/// All that the cookies of this name hold.
+pub(crate) fn cookie_values<'h>(
+    headers: &'h HeaderMap,
+    name: &str,
+) -> impl Iterator<Item = &'h [u8]> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .flat_map(|field| field.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(move |cookie| value_of(cookie, name))
 }
 
 fn value_of<'c>(cookie: &'c [u8], name: &str) -> Option<&'c [u8]> {
@@ -121,7 +129,7 @@ impl TokenLocation {
         match self {
             Self::Authorization => {}
             Self::Header(name) => remove_field(headers, name),
-            Self::Cookie(name) => remove_cookie(headers, name),
+            Self::Cookie(name) => remove_cookies(headers, |it| value_of(it, name).is_some()),
         }
     }
 }
@@ -135,7 +143,8 @@ fn remove_field(headers: &mut HeaderMap, name: &HeaderName) {
     }
 }
 
-fn remove_cookie(headers: &mut HeaderMap, name: &str) {
+/// Takes out the cookies that it is true of, name and value, and leaves the others.
+pub(crate) fn remove_cookies(headers: &mut HeaderMap, is_one: impl Fn(&[u8]) -> bool) {
     let cookies = || {
         headers
             .get_all(header::COOKIE)
@@ -143,11 +152,11 @@ fn remove_cookie(headers: &mut HeaderMap, name: &str) {
             .flat_map(|field| field.as_bytes().split(|byte| *byte == b';'))
             .map(<[u8]>::trim_ascii)
     };
-    if !cookies().any(|cookie| value_of(cookie, name).is_some()) {
+    if !cookies().any(&is_one) {
         return;
     }
     let others: Vec<&[u8]> = cookies()
-        .filter(|cookie| !cookie.is_empty() && value_of(cookie, name).is_none())
+        .filter(|cookie| !cookie.is_empty() && !is_one(cookie))
         .collect();
     let others = HeaderValue::from_bytes(&others.join(&b"; "[..]));
     headers.remove(header::COOKIE);
@@ -221,15 +230,18 @@ mod tests {
             ("x-token", "x"),
             ("x_token", "x"),
         ]);
-        remove_cookie(&mut sent, "sid");
+        let withhold = |headers: &mut HeaderMap| {
+            TokenLocation::Cookie("sid".to_owned()).withhold(headers);
+        };
+        withhold(&mut sent);
         remove_field(&mut sent, &HeaderName::from_static("x-token"));
         let left: Vec<_> = sent.iter().map(|(_, value)| value.as_bytes()).collect();
         assert_eq!(left, [&b"a=b; c=d; sid2=y"[..]]);
         let mut alone = headers(&[("cookie", " sid=x ")]);
-        remove_cookie(&mut alone, "sid");
+        withhold(&mut alone);
         assert!(alone.is_empty());
         let mut others = headers(&[("cookie", "a=b;c=d")]);
-        remove_cookie(&mut others, "sid");
+        withhold(&mut others);
         assert_eq!(
             others.get("cookie"),
             Some(&HeaderValue::from_static("a=b;c=d"))

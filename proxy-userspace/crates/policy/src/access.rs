@@ -21,6 +21,9 @@ pub enum Access {
         credentials: Credentials,
         /// Whether a token is good for one request only.
         single_use: bool,
+        /// Name of the login that gives browsers a session here, where there is one. A session counts as a token
+        /// that is bound to nothing.
+        login: Option<String>,
     },
 }
 

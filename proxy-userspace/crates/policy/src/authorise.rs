@@ -34,6 +34,8 @@ pub enum ProvenBy {
     Certificate,
     /// An API key, which is bound to nothing.
     ApiKey,
+    /// A session that a login of the browser at the issuer began.
+    Session,
 }
 
 /// What a token is bound to (RFC 7800): it is worth nothing to whoever hasn't got that.
@@ -46,10 +48,10 @@ pub struct Binding {
 }
 
 impl ProvenBy {
-    /// Which of the ways to prove it that is.
+    /// Which of the ways to prove it that is; a session stands for a token.
     pub fn credential(self) -> Credential {
         match self {
-            Self::Token(_) => Credential::Token,
+            Self::Token(_) | Self::Session => Credential::Token,
             Self::Certificate => Credential::Certificate,
             Self::ApiKey => Credential::ApiKey,
         }
@@ -60,7 +62,7 @@ impl ProvenBy {
         match self {
             Self::Token(binding) => Some(binding),
             Self::Certificate => None,
-            Self::ApiKey => Some(Binding::default()),
+            Self::ApiKey | Self::Session => Some(Binding::default()),
         }
     }
 
@@ -70,6 +72,7 @@ impl ProvenBy {
             Self::Token(binding) => binding,
             Self::Certificate => return "certificate",
             Self::ApiKey => return "api_key",
+            Self::Session => return "session",
         };
         match (key, certificate) {
             (false, false) => "token",
@@ -142,6 +145,7 @@ impl<'a> RouteMatch<'a> {
             scopes,
             holder,
             credentials,
+            login,
             ..
         } = &self.route.access
         {
@@ -151,7 +155,10 @@ impl<'a> RouteMatch<'a> {
                 Credential::Certificate | Credential::Token => Denial::NoCertificate,
             };
             let principal = principal.ok_or(nobody)?;
-            let is_taken = credentials.take(principal.proven_by.credential());
+            let is_taken = match principal.proven_by {
+                ProvenBy::Session => login.is_some(),
+                other => credentials.take(other.credential()),
+            };
             if !is_taken || !issuers.contains(&principal.issuer) {
                 return Err(Denial::Issuer);
             }
@@ -215,6 +222,7 @@ mod tests {
             holder,
             credentials,
             single_use: false,
+            login: None,
         }
     }
 
@@ -322,6 +330,24 @@ mod tests {
         assert_eq!(Credentials::new(Vec::new()), None);
         assert_eq!(Credentials::new(vec![Token, Certificate, Token]), None);
         assert_eq!(by(&[Certificate, Token]).first(), Certificate);
+    }
+
+    #[test]
+    fn a_session_counts_where_the_route_has_a_login_and_is_bound_to_nothing() {
+        let session = proven(ProvenBy::Session);
+        let with_login = |holder| Access::Token {
+            issuers: set(&["main"]),
+            scopes: set(&[]),
+            holder,
+            credentials: Credentials::default(),
+            single_use: false,
+            login: Some("web".to_owned()),
+        };
+        assert_eq!(decide(with_login(Holder::Optional), Some(&session)), Ok(()));
+        let bound = decide(with_login(Holder::Key), Some(&session));
+        assert_eq!(bound, Err(Denial::Unbound));
+        let without = asking(&[], Holder::Optional, Credentials::default());
+        assert_eq!(decide(without, Some(&session)), Err(Denial::Issuer));
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl Caller {
                     holder: Holder::Optional,
                     single_use: false,
                     credentials: Credentials::default(),
+                    login: None,
                 },
                 upstream: "app".to_owned(),
                 relaxed: Relaxations::default(),

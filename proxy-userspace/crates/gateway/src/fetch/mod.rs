@@ -2,6 +2,7 @@
 //! redirect off its host, a cap on size and time, and no address inside the network unless listed.
 
 mod fresh;
+mod post;
 
 use std::{net::IpAddr, time::Duration};
 

@@ -142,7 +142,7 @@ impl TunnelMetrics {
     pub(crate) fn ended(&self, counts: &TunnelCounts, record: &TunnelRecord, took: Duration) {
         match record.verdict {
             Verdict::Permit => counts.permitted.inc(),
-            Verdict::Deny => counts.denied.inc(),
+            Verdict::Deny | Verdict::Login => counts.denied.inc(),
         };
         counts.seconds.observe(took.as_secs_f64());
         counts.client_bytes.inc_by(record.client_bytes);

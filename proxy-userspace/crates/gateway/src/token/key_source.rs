@@ -5,13 +5,15 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use rustls::ClientConfig;
 
 use super::{
-    json::{Json, parse_object},
+    json::{Json, Members, parse_object},
     keys::KeyError,
 };
 use crate::{
@@ -126,6 +128,8 @@ pub struct Discovery {
     metadata: Fetcher,
     tls: ClientConfig,
     rule: AddressRule,
+    /// What it said last.
+    known: ArcSwapOption<Members>,
 }
 
 impl Discovery {
@@ -141,7 +145,24 @@ impl Discovery {
             metadata: Fetcher::new(&url, tls.clone(), rule.clone(), FetchBounds::KEYS)?,
             tls,
             rule,
+            known: ArcSwapOption::empty(),
         })
+    }
+
+    /// What the issuer said of itself when its keys were read last; `None` before that.
+    pub(crate) fn known(&self) -> Option<Arc<Members>> {
+        self.known.load_full()
+    }
+
+    /// Takes over what another one of the same issuer knows.
+    pub(crate) fn take_over(&self, other: &Self) {
+        self.known.store(other.known());
+    }
+
+    /// A fetcher for a URL that the metadata names, under the rules that hold for that.
+    pub(crate) fn asking(&self, url: &str) -> Result<Fetcher, FetchError> {
+        let (tls, rule) = (self.tls.clone(), self.rule.clone());
+        Fetcher::new(url, tls, rule, FetchBounds::KEYS)
     }
 
     /// Metadata of somebody else would lead to somebody else's keys (section 4.3); its `jwks_uri` is as
@@ -159,7 +180,8 @@ impl Discovery {
         }
         let keys = metadata.get("jwks_uri").and_then(Json::text);
         let keys = keys.ok_or_else(|| KeyError::NotMetadata("it names no jwks_uri".to_owned()))?;
-        let (tls, rule) = (self.tls.clone(), self.rule.clone());
-        Ok(Fetcher::new(keys, tls, rule, FetchBounds::KEYS)?)
+        let keys = self.asking(keys)?;
+        self.known.store(Some(Arc::new(metadata)));
+        Ok(keys)
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    key_source::KeySource,
+    key_source::{Discovery, KeySource},
     keys::{KeyError, KeySet},
     signature::Algorithm,
 };
@@ -125,6 +125,14 @@ impl KeyStore {
         matches!(self.source, KeySource::Url(_) | KeySource::Discovery(_))
     }
 
+    /// The issuer's metadata, where the keys are found through it.
+    pub(crate) fn discovery(&self) -> Option<&Discovery> {
+        match &self.source {
+            KeySource::Discovery(discovery) => Some(discovery),
+            _ => None,
+        }
+    }
+
     /// Whether `keys` are those in force.
     pub(crate) fn are_current(&self, keys: &Arc<KeySet>) -> bool {
         Arc::ptr_eq(&self.keys.load(), keys)
@@ -154,6 +162,9 @@ impl KeyStore {
             && matches!(self.source, KeySource::Discovery(_))
                 == matches!(other.source, KeySource::Discovery(_));
         if same {
+            if let (Some(own), Some(theirs)) = (self.discovery(), other.discovery()) {
+                own.take_over(theirs);
+            }
             self.keys.store(other.current());
             let (mut own, theirs) = (self.state(), other.state());
             own.good = theirs.good;

@@ -10,6 +10,7 @@
 //! verified   tokens that were proven already
 //! proof      the signature that the holder of a bound token makes for each request
 //! nonce      what such a signature has to quote, so that it was made just now
+//! id_token   the one that tells of a browser's login
 //! examine    the same, told step by step
 //! fault      why not
 //! ```
@@ -20,6 +21,7 @@
 mod claims;
 mod examine;
 mod fault;
+mod id_token;
 mod json;
 mod jwk;
 mod jws;
@@ -49,10 +51,11 @@ use http::HeaderName;
 use policy::Principal;
 
 pub use claims::{ClaimMap, ClaimPath, ClaimValue, RequiredClaim};
-pub(crate) use claims::{Claims, issuer};
+pub(crate) use claims::{Claims, Confirmation, issuer};
 pub use examine::Passed;
 pub(crate) use examine::{Narrator, Silent, examine};
 pub use fault::TokenFault;
+pub(crate) use id_token::{Asking, IdTokenFault};
 pub(crate) use json::{Json, Members, parse_object};
 pub(crate) use jws::{Header, Jws, LONGEST_TOKEN};
 pub use key_source::{Discovery, KeySource};
@@ -231,7 +234,19 @@ impl Issuer {
         now: u64,
         narrator: &mut impl Narrator,
     ) -> Result<Verified, TokenFault> {
-        let rules = &self.rules;
+        self.judge_by(&self.rules, token, header, keys, now, narrator)
+    }
+
+    /// As [`Self::judge`], by other rules.
+    fn judge_by(
+        &self,
+        rules: &IssuerRules,
+        token: &Jws<'_>,
+        header: &Header<'_>,
+        keys: Arc<KeySet>,
+        now: u64,
+        narrator: &mut impl Narrator,
+    ) -> Result<Verified, TokenFault> {
         let algorithm = header.algorithm;
         narrator.passed("header", || {
             let key = header.key_id.map(|id| format!(", key {id:?}"));
