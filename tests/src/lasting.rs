@@ -64,6 +64,15 @@ impl Taker {
     /// # Errors
     /// When curl can't be run.
     pub fn begin(front: &Front, path: &str, token: &str, args: &[&str]) -> Rigged<Self> {
+        let bearer = format!("Authorization: Bearer {token}");
+        Self::begin_as(front, path, &bearer, args)
+    }
+
+    /// Asks for a path with a field that says who asks, and further arguments for curl.
+    ///
+    /// # Errors
+    /// When curl can't be run.
+    pub fn begin_as(front: &Front, path: &str, field: &str, args: &[&str]) -> Rigged<Self> {
         let body = front.ground.scratch.join(&unique_name());
         let mut curl = front.curl_command();
         curl.args([
@@ -75,7 +84,7 @@ impl Taker {
             "-o",
         ])
         .arg(&body)
-        .args(["-H", &format!("Authorization: Bearer {token}")])
+        .args(["-H", field])
         .args(args)
         .arg(front.url(path))
         .stderr(Stdio::piped());

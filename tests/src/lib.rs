@@ -13,6 +13,7 @@
 //! node       programs of npm's packages
 //! rotating_issuer  a real issuer, whose keys change, and which goes away and comes back
 //! opaque_issuer  one of them: an issuer that is asked about its tokens
+//! login      browsers that log in: an issuer that says what a test says
 //! responder  openssl as an authority that says which of its certificates are good
 //! nginx      a real upstream
 //! pebble     a real ACME authority
@@ -69,6 +70,7 @@ pub mod key_server;
 pub mod lasting;
 pub mod list_server;
 pub mod loaded;
+pub mod login;
 pub mod map_memory;
 pub mod netns;
 pub mod nginx;
