@@ -14,6 +14,7 @@
 //! rotating_issuer  a real issuer, whose keys change, and which goes away and comes back
 //! opaque_issuer  one of them: an issuer that is asked about its tokens
 //! login      browsers that log in: an issuer that says what a test says
+//! browser    a real browser, and an issuer that is real
 //! responder  openssl as an authority that says which of its certificates are good
 //! nginx      a real upstream
 //! pebble     a real ACME authority
@@ -51,6 +52,7 @@
 pub mod balancer;
 pub mod ban_timer;
 pub mod bpffs;
+pub mod browser;
 pub mod burden;
 pub mod client_pki;
 pub mod daemon;

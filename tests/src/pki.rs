@@ -5,11 +5,15 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto, jwk::Jwk};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    SanType, date_time_ymd,
+    PublicKeyData as _, SanType, date_time_ymd,
 };
 use serde_json::{Value, json};
 
@@ -70,6 +74,17 @@ impl Pki {
         year: i32,
     ) -> Rigged<Self> {
         Self::issue_named(scratch, names, files, Some(year))
+    }
+
+    /// SHA-256 of the server's public key, in base64, as browsers name keys.
+    ///
+    /// # Errors
+    /// When its key can't be read.
+    pub fn key_hash(&self) -> Rigged<String> {
+        let pem = std::fs::read_to_string(&self.key)?;
+        let key = KeyPair::from_pem(&pem).map_err(|error| RigError(format!("a key: {error}")))?;
+        let hash = digest(&SHA256, &key.subject_public_key_info());
+        Ok(STANDARD.encode(hash))
     }
 
     fn issue_named(

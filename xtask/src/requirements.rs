@@ -280,6 +280,13 @@ pub(crate) const ALL: &[Requirement] = {
             Install::NodePackages,
         ),
         row(
+            "chromium",
+            "be a browser that logs in",
+            Rig,
+            Path("/usr/bin/chromium"),
+            Debian(&["chromium"]),
+        ),
+        row(
             "openssl",
             "look at TLS from outside",
             Rig,
