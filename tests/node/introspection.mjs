@@ -3,13 +3,11 @@
 // each with a line: {"mint": {"account": …, "scope": …, "aud": …, "lasts": SECONDS, "jkt": …, "x5t": …}} with
 // {"token": …}, {"revoke": TOKEN} with {"revoked": true}, {"asked": true} with {"asked": NUMBER of questions}. It prints
 // {"ready": true} first.
+import './platform.mjs'
 import { readFileSync } from 'node:fs'
 import https from 'node:https'
 import { createInterface } from 'node:readline'
-import { webcrypto } from 'node:crypto'
-
-globalThis.crypto ??= webcrypto
-const { Provider } = await import('oidc-provider')
+import { Provider } from 'oidc-provider'
 
 const place = JSON.parse(process.argv[2])
 const provider = new Provider(place.issuer, {

@@ -2,11 +2,11 @@
 
 use std::{
     fs::{self, Permissions},
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead, BufReader, Write as _},
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     process::{Child, ChildStdin, ChildStdout},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ impl OpaqueIssuer {
             pipes: Mutex::new((stdin, BufReader::new(stdout))),
             issuer,
         };
-        let ready = started.hear()?;
+        let ready = heard(&mut started.pipes().1)?;
         if ready["ready"] == true {
             return Ok(started);
         }
@@ -108,19 +108,22 @@ impl OpaqueIssuer {
     }
 
     fn tell(&self, command: &Value) -> Rigged<Value> {
-        let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+        // Held until the answer is there: the next one is somebody else's.
+        let mut pipes = self.pipes();
         writeln!(pipes.0, "{command}")?;
-        drop(pipes);
-        self.hear()
+        heard(&mut pipes.1)
     }
 
-    fn hear(&self) -> Rigged<Value> {
-        let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut line = String::new();
-        pipes.1.read_line(&mut line)?;
-        serde_json::from_str(&line)
-            .map_err(|error| RigError(format!("the issuer says {line:?}: {error}")))
+    fn pipes(&self) -> MutexGuard<'_, (ChildStdin, BufReader<ChildStdout>)> {
+        self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn heard(said: &mut impl BufRead) -> Rigged<Value> {
+    let mut line = String::new();
+    said.read_line(&mut line)?;
+    serde_json::from_str(&line)
+        .map_err(|error| RigError(format!("the issuer says {line:?}: {error}")))
 }
 
 /// A ground whose second issuer, "opaque", is asked at `url`, with these lines in its `[issuer.introspection]`; the
