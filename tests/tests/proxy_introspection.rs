@@ -82,8 +82,8 @@ fn what_an_issuer_says_is_judged_as_a_token_is() -> Rigged<()> {
     let (front, issuer) = open("", "[\"opaque\"]")?;
     for (more, why) in [
         (json!({"aud": "other"}), "token_audience_wrong"),
-        (json!({ "aud": null }), "token_claims_invalid"),
-        (json!({ "account": null }), "token_claims_invalid"),
+        (json!({ "aud": null }), "token_audience_missing"),
+        (json!({ "account": null }), "token_subject_missing"),
     ] {
         let token = issuer.mint("orders:read", &more)?;
         assert_refused(&front, &front.get(PATH, &token)?, 401, why)?;

@@ -171,12 +171,12 @@ fn an_answer_that_is_no_good_lets_nobody_in() -> Rigged<()> {
             401,
             "token_issuer_unknown",
         ),
-        (without("iss"), 401, "token_claims_invalid"),
+        (without("iss"), 401, "token_issuer_missing"),
         (with("aud", json!("other")), 401, "token_audience_wrong"),
-        (without("aud"), 401, "token_claims_invalid"),
-        (without("sub"), 401, "token_claims_invalid"),
-        (without("exp"), 401, "token_claims_invalid"),
-        (with("exp", json!("soon")), 401, "token_claims_invalid"),
+        (without("aud"), 401, "token_audience_missing"),
+        (without("sub"), 401, "token_subject_missing"),
+        (without("exp"), 401, "token_expiry_missing"),
+        (with("exp", json!("soon")), 401, "token_time_invalid"),
         (with("exp", json!(now - 60)), 401, "token_expired"),
         (with("nbf", json!(now + 3_600)), 401, "token_not_yet_valid"),
         (with("iat", json!(now + 3_600)), 401, "token_not_yet_valid"),
@@ -186,7 +186,7 @@ fn an_answer_that_is_no_good_lets_nobody_in() -> Rigged<()> {
             "token_binding_unknown",
         ),
         (with("cnf", json!({})), 401, "token_binding_unknown"),
-        (with("scope", json!(7)), 401, "token_claims_invalid"),
+        (with("scope", json!(7)), 401, "token_claim_type"),
     ];
     let ground = Ground::set()?;
     let answers: Vec<String> = cases.iter().map(|(answer, ..)| answer.clone()).collect();
