@@ -8,7 +8,6 @@
 //! feed          the formats of lists
 //! lists, state  the lists at run time, and what of them is on disk
 //! source        lists with a source, kept current
-//! secret_file   files that nobody else may get at
 //! drops         what was dropped lately
 //! lifeline      what no list may cut off
 //! run, daemon   the daemon: composition and start; what is asked of it, and its end
@@ -56,7 +55,6 @@ mod progress;
 mod render;
 mod revocations;
 mod run;
-mod secret_file;
 mod service;
 mod signals;
 mod source;

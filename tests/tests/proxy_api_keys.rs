@@ -12,6 +12,7 @@ use portcullis_tests::{
     daemon::portcullis,
     front::{Answer, Front},
     ground::Ground,
+    lasting::{Taker, service},
     run::{RigError, Rigged, eventually, output},
 };
 use serde_json::{Value, json};
@@ -302,6 +303,54 @@ fn of_a_key_and_a_token_the_first_of_the_route_counts() -> Rigged<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn what_a_key_let_in_ends_with_it() -> Rigged<()> {
+    let service = service()?;
+    let (ground, file) = taking(KEY_ALONE)?;
+    let ground = ground.with_upstream(service.address())?;
+    let scopes = ["--scopes", "orders:read"];
+    let make = |subject: &str, more: &[&str]| {
+        let args = [&["--subject", subject], &scopes[..], more].concat();
+        made(&file, &args)
+    };
+    let (kept, taken, later) = (make("kept", &[])?, make("taken", &[])?, make("later", &[])?);
+    let brief = make("brief", &["--ttl", "4s"])?;
+    let front = ground.start()?;
+    let begin = |key: &str| -> Rigged<Taker> {
+        let mut taker =
+            Taker::begin_as(&front, "/orders/silent", &format!("X-Secret: {key}"), &[])?;
+        taker.has_begun()?;
+        Ok(taker)
+    };
+    let mut kept = begin(&kept)?;
+    let (brief, removed, later_removed) = (begin(&brief)?, begin(&taken)?, begin(&later)?);
+    let without = |id: &str| -> Rigged<()> {
+        let text = fs::read_to_string(&file)?;
+        let lines = text.lines().filter(|line| !line.starts_with(id));
+        fs::write(
+            &file,
+            lines.map(|line| format!("{line}\n")).collect::<String>(),
+        )?;
+        Ok(())
+    };
+    let ended = |taker: Taker, subject: &str, reason: &str| -> Rigged<()> {
+        assert_ne!(taker.ended()?.0, 0, "{subject}: it looks whole");
+        front.audited(&format!("{subject}: {reason}"), |line| {
+            line["principal"]["subject"] == subject && line["reason"] == reason
+        })?;
+        Ok(())
+    };
+    // As soon as the file is read again, and at once where that is asked for.
+    without(&taken[4..20])?;
+    ended(removed, "taken", "api_key_unknown")?;
+    without(&later[4..20])?;
+    front.daemon.ask(&["reload"])?;
+    ended(later_removed, "later", "api_key_unknown")?;
+    ended(brief, "brief", "api_key_expired")?;
+    assert!(kept.goes_on()?, "another key's has ended");
+    kept.stop()
 }
 
 #[test]

@@ -240,6 +240,25 @@ fn a_session_is_taken_back_with_all_that_it_let_in() -> Rigged<()> {
 }
 
 #[test]
+fn what_a_session_let_in_ends_when_its_user_logs_out() -> Rigged<()> {
+    let service = service()?;
+    let rig = LoginRig::open_on("", |ground| ground.with_upstream(service.address()))?;
+    let (mine, other) = (rig.enter(&json!({}))?, rig.enter(&json!({}))?);
+    let begin = |jar: &Jar| Taker::begin_as(&rig.front, "/pages/silent", &jar.field(), &[]);
+    let (mut ended, mut kept) = (begin(&mine)?, begin(&other)?);
+    ended.has_begun()?;
+    kept.has_begun()?;
+    let here = ["-X", "POST", "-H", "Sec-Fetch-Site: same-origin"];
+    assert_eq!(rig.send(LOGOUT, &mine, &here)?.status, 303);
+    assert_ne!(ended.ended()?.0, 0, "it looks whole");
+    assert!(kept.goes_on()?, "another session of the user's has ended");
+    kept.stop()?;
+    let of_it = |line: &Value| line["path"] == "/pages/silent" && line["reason"] == "session_ended";
+    rig.front.audited("its record", of_it)?;
+    Ok(())
+}
+
+#[test]
 fn a_session_that_was_ended_stays_so_through_a_reload_and_others_go_on() -> Rigged<()> {
     let rig = LoginRig::open("")?;
     let (over, jar) = (rig.enter(&json!({}))?, rig.enter(&json!({}))?);

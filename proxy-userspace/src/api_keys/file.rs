@@ -14,12 +14,13 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use gateway::{ApiKey, ApiKeyId, FileStamp, KeptHash, KeptKey};
+use gateway::{
+    ApiKey, ApiKeyId, FileStamp, KeptHash, KeptKey,
+    secret_file::{self, SecretFileError},
+};
 use policy::{Principal, ProvenBy};
 use serde::{Deserialize, Serialize};
 use toml::{ser::ValueSerializer, value::Datetime};
-
-use crate::secret_file::{self, SecretFileError};
 
 /// So much of what stands for an id is told: a whole key begins with its own.
 const LONGEST_ID: usize = "pck_".len() + 16;

@@ -17,13 +17,13 @@ use std::{
 };
 
 use audit::Journal;
-use gateway::{ApiKey, ApiKeyRules, ApiKeys};
+use gateway::{ApiKey, ApiKeyRules, ApiKeys, secret_file::SecretFileError};
 use serde_json::json;
 
 pub(crate) use file::ApiKeyError;
 use file::{Holder, Stamp};
 
-use crate::{cli, secret_file::SecretFileError, trail::note};
+use crate::{cli, trail::note};
 
 /// How often it is looked whether a file has changed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);

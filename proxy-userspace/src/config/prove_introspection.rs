@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use gateway::{
     FetchBounds, Fetcher, IntrospectionClient, IntrospectionRules, Introspector, IssuerRules,
+    secret_file,
 };
 use toml::Spanned;
 
@@ -13,7 +14,6 @@ use super::{
     value::{in_range, prove_duration},
     written_issuer::{self, Introspection},
 };
-use crate::secret_file;
 
 /// Longest time for which a token may be believed to be good: that is how late a revocation may be.
 const LONGEST_CACHE: Duration = Duration::from_secs(300);

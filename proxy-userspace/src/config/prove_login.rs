@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use gateway::{ClientSecret, KeyPlace, LoginRules, read_secret};
+use gateway::{ClientSecret, KeyPlace, LoginRules, secret_file};
 use policy::{Access, CanonicalHost, HostPattern, RequestPath, Route};
 use toml::Spanned;
 
@@ -183,19 +183,18 @@ fn path(
 
 fn prove_secret(prover: &mut Prover<'_>, key: &str, login: &Login) -> Option<ClientSecret> {
     let path = login.client_secret_file.as_ref()?;
-    let secret = match read_secret(path.as_ref()) {
+    let secret = match secret_file::read(path.as_ref()) {
         Ok(secret) => secret,
         Err(error) => {
-            let mend = "it must be readable by the proxy and by nobody else";
+            let mend = error.mend();
             prover.reject(key, path.span(), error, mend);
             return None;
         }
     };
-    let secret = String::from_utf8(secret).ok();
     // RFC 6749, A.2.
     let is_one =
         |text: &String| !text.is_empty() && text.bytes().all(|it| (b' '..=b'~').contains(&it));
-    let secret = secret.filter(is_one);
+    let secret = Some(secret.trim().to_owned()).filter(is_one);
     if secret.is_none() {
         let problem = "holds no secret";
         let mend = "write the secret that the issuer gave into it, in one line";

@@ -183,6 +183,11 @@ impl Service {
         self.live.exchange(gateway.logging_in(logins));
         self.logins = config.logins;
         self.proofs = proofs;
+        for (name, (before, _)) in &self.api_keys {
+            // What they let in goes by those in force.
+            let now = api_keys.get(name).map(|(file, _)| &*file.keys);
+            before.keys.give_way(now);
+        }
         (self.introspectors, self.api_keys) = (introspectors, api_keys);
         self.uses.bound(config.used_tokens);
         (self.issuers, self.upstreams, self.routes) = (issuers, upstreams, routes);

@@ -15,8 +15,12 @@ use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
 use crate::{
-    body::ClientBody, flow::Flow, lateness::Lateness, ledger::Ledger, tenure::Tenure,
-    token::TokenFault, upstream::Hold,
+    body::ClientBody,
+    flow::Flow,
+    lateness::Lateness,
+    ledger::Ledger,
+    tenure::{Over, Tenure},
+    upstream::Hold,
 };
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -30,7 +34,7 @@ pub(crate) enum AnswerFault {
     Silent,
     /// What let the request in is good no more.
     #[error(transparent)]
-    Over(#[from] TokenFault),
+    Over(#[from] Over),
 }
 
 /// Body of an answer.

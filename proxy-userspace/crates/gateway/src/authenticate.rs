@@ -14,7 +14,7 @@ use crate::{
     refusal::Refusal,
     revocation::Revocations,
     sent::{Sent, sent_token},
-    tenure::Tenure,
+    tenure::{Basis, Tenure},
     token::{
         Issuer, Jws, ProofRules, TokenFault, TokenHasher, TokenLocation, Verified,
         issuer as issuer_of, unix_now,
@@ -247,11 +247,17 @@ impl Caller {
         }
     }
 
-    /// For how long what it lets in may go on; as long as it takes where that is known of a certificate, which
-    /// its connection is asked for, or of an API key.
+    /// For how long what it lets in may go on; a certificate is asked for of its connection.
     pub(crate) fn tenure(&self, issuers: &Issuers) -> Option<Tenure> {
-        let token = Arc::clone(self.token()?);
-        Some(Tenure::of(token, &issuers.revocations))
+        let basis = match self {
+            Self::Token(held) => Basis::Token(Arc::clone(&held.verified)),
+            Self::Session(entered) => {
+                Basis::Session(Arc::clone(&entered.verified), Arc::clone(&entered.memory))
+            }
+            Self::ApiKey(held) => Basis::ApiKey(Box::new(held.clone())),
+            Self::Certificate(_) => return None,
+        };
+        Some(Tenure::of(basis, &issuers.revocations))
     }
 
     /// What the next proof should quote.

@@ -22,7 +22,7 @@ use crate::{
     metrics::{Metrics, RouteCounts},
     pipeline::Gateway,
     refusal::Refusal,
-    token::TokenFault,
+    tenure::Over,
     trace::Trace,
 };
 
@@ -214,7 +214,7 @@ impl Ledger {
     }
 
     /// What let the request in is good no more.
-    pub(crate) fn over(&mut self, fault: &TokenFault) {
+    pub(crate) fn over(&mut self, fault: &Over) {
         self.record.reason = Cow::Owned(fault.to_string());
     }
 

@@ -49,6 +49,7 @@
 //! acme          certificates that an authority issues by itself, and renews
 //! validity      how long a certificate is good
 //! staple        an issuer's word for a certificate, proven
+//! secret_file   files that nobody else may get at
 //! stamp         was a file written anew?
 //! tls           the server side of TLS, and whom the client side trusts
 //! upstream      the services behind the proxy
@@ -96,6 +97,7 @@ mod refusal;
 mod replay;
 mod revocation;
 mod runtimes;
+pub mod secret_file;
 mod sent;
 mod sockets;
 mod sole;
@@ -140,9 +142,7 @@ pub use introspection::{
 };
 pub use listener::{Listener, ListenerLimits, ListenerSpec, Speaks};
 pub use live::Live;
-pub use login::{
-    ClientSecret, KeyPlace, LoginMemory, LoginRules, Logins, SessionKeyError, read_secret,
-};
+pub use login::{ClientSecret, KeyPlace, LoginMemory, LoginRules, Logins, SessionKeyError};
 pub use metrics::Metrics;
 pub use observe::{Observer, Views};
 pub use pipeline::{Gateway, SourceGate, SourceRefusal};

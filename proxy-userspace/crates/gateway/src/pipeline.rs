@@ -166,7 +166,7 @@ pub(crate) async fn handle(
             (Some(fault), _) if of_upstream => RequestFault::from(fault).into(),
             (None, Some(fault)) if of_upstream => fault.into(),
             _ => match refusal {
-                Refusal::Upstream(UpstreamFault::Over(fault)) => fault.into(),
+                Refusal::Upstream(UpstreamFault::Over(over)) => over.into(),
                 other => other,
             },
         }

@@ -15,6 +15,7 @@ use crate::{
     flow::BodyFault,
     login::{LoginFault, StepFault},
     pipeline::SourceRefusal,
+    tenure::Over,
     token::{ProofFault, ProofRules, TokenFault},
     upstream::UpstreamFault,
     websocket::WebSocketFault,
@@ -144,6 +145,16 @@ impl From<NoRoute> for Refusal {
             // The same refusal, whether or not a route could have allowed it.
             NoRoute::Path(fault) => Self::Request(fault.into()),
             other => Self::NoRoute(other),
+        }
+    }
+}
+
+impl From<Over> for Refusal {
+    fn from(why: Over) -> Self {
+        match why {
+            Over::Token(fault) => fault.into(),
+            Over::Session(fault) => fault.into(),
+            Over::ApiKey(fault) => fault.into(),
         }
     }
 }

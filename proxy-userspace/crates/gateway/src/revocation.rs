@@ -135,6 +135,11 @@ impl Revocations {
         Ok(())
     }
 
+    /// Has those who wait look again: something else than a token may have been taken back.
+    pub(crate) fn tell(&self) {
+        self.changed.notify_waiters();
+    }
+
     /// Tells of changes, whoever waited before one.
     pub(crate) fn changed(&self) -> Arc<Notify> {
         Arc::clone(&self.changed)

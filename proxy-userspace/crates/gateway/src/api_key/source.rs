@@ -1,10 +1,18 @@
 //! The keys of one place, by their ids; others are put in force while requests go on.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName};
 use policy::Principal;
+use tokio::sync::Notify;
 
 use super::{
     ApiKeyFault,
@@ -39,15 +47,53 @@ pub struct KeptKey {
 pub struct ApiKeys {
     rules: ApiKeyRules,
     keys: ArcSwap<HashMap<ApiKeyId, KeptKey>>,
+    /// Another one with each exchange.
+    generation: AtomicU64,
+    changed: Arc<Notify>,
     /// What a key with an id that nobody has is held against: it takes as long to refuse as any other.
     nobody: KeptHash,
 }
 
 /// A key that is good.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct HeldKey {
     pub(crate) id: ApiKeyId,
     pub(crate) holder: Arc<Principal>,
+    hash: KeptHash,
+    expires: Option<u64>,
+    source: Arc<ApiKeys>,
+    /// Of the keys that it was one of.
+    generation: u64,
+}
+
+impl HeldKey {
+    /// Whether it is still one of its place's, under the same hash.
+    ///
+    /// # Errors
+    /// [`ApiKeyFault::Unknown`], [`ApiKeyFault::Wrong`].
+    pub(crate) fn stands(&mut self) -> Result<(), ApiKeyFault> {
+        let generation = self.source.generation();
+        if self.generation == generation {
+            return Ok(());
+        }
+        let keys = self.source.keys.load();
+        let kept = keys.get(&self.id).ok_or(ApiKeyFault::Unknown)?;
+        if kept.hash != self.hash {
+            return Err(ApiKeyFault::Wrong);
+        }
+        (self.expires, self.generation) = (kept.expires, generation);
+        Ok(())
+    }
+
+    /// Seconds since the epoch: not good from then on.
+    pub(crate) fn expires(&self) -> Option<u64> {
+        self.expires
+    }
+
+    /// Tells of other keys in its place, whoever waited before.
+    pub(crate) fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.source.changed)
+    }
 }
 
 impl ApiKeys {
@@ -59,6 +105,8 @@ impl ApiKeys {
         Ok(Self {
             rules,
             keys: ArcSwap::from_pointee(by_id(keys)),
+            generation: AtomicU64::default(),
+            changed: Arc::default(),
             nobody: KeptHash::of_nobody()?,
         })
     }
@@ -80,7 +128,22 @@ impl ApiKeys {
 
     /// Puts these in force in place of those before, for every request that begins from now on.
     pub fn exchange(&self, keys: Vec<KeptKey>) {
-        self.keys.store(Arc::new(by_id(keys)));
+        self.put(Arc::new(by_id(keys)));
+    }
+
+    /// Puts those of another place in force, which has taken the place of this one; none where there is no other.
+    pub fn give_way(&self, other: Option<&Self>) {
+        self.put(other.map(|it| it.keys.load_full()).unwrap_or_default());
+    }
+
+    fn put(&self, keys: Arc<HashMap<ApiKeyId, KeptKey>>) {
+        self.keys.store(keys);
+        self.generation.fetch_add(1, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 }
 
@@ -116,8 +179,18 @@ pub(crate) fn held_key<'k>(
     let key = ApiKey::parse(text).ok_or(ApiKeyFault::Malformed)?;
     let mut nobody = None;
     for source in accepted.filter(|source| source.rules.header == *header) {
+        // Before the keys are looked at: what is exchanged meanwhile is looked at again.
+        let generation = source.generation();
         if let Some(kept) = source.keys.load().get(&key.id()) {
-            return kept.judge(&key, now).map(Some);
+            kept.judge(&key, now)?;
+            return Ok(Some(HeldKey {
+                id: kept.id,
+                holder: Arc::clone(&kept.holder),
+                hash: kept.hash,
+                expires: kept.expires,
+                source: Arc::clone(source),
+                generation,
+            }));
         }
         nobody = Some(&source.nobody);
     }
@@ -130,17 +203,14 @@ pub(crate) fn held_key<'k>(
 }
 
 impl KeptKey {
-    fn judge(&self, key: &ApiKey, now: u64) -> Result<HeldKey, ApiKeyFault> {
+    fn judge(&self, key: &ApiKey, now: u64) -> Result<(), ApiKeyFault> {
         if !self.hash.is_of(key) {
             return Err(ApiKeyFault::Wrong);
         }
         if self.expires.is_some_and(|expires| now >= expires) {
             return Err(ApiKeyFault::Expired);
         }
-        Ok(HeldKey {
-            id: self.id,
-            holder: Arc::clone(&self.holder),
-        })
+        Ok(())
     }
 }
 

@@ -29,6 +29,8 @@ impl Login {
         {
             return Err(LoginFault::MemoryFull);
         }
+        // What the session let in ends with it.
+        self.revocations.tell();
         let own = origin::origin(request);
         let after = self.rules.after_logout.as_ref();
         let after = after.map(|path| format!("{own}{path}"));

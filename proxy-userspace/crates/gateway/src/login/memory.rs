@@ -54,7 +54,7 @@ impl LoginMemory {
         true
     }
 
-    pub(super) fn has_ended(&self, session: &str) -> bool {
+    pub(crate) fn has_ended(&self, session: &str) -> bool {
         let ended = self.ended.read().unwrap_or_else(PoisonError::into_inner);
         !ended.is_empty() && ended.contains_key(&name_of(&[session]))
     }

@@ -37,7 +37,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub(crate) use fault::LoginFault;
 pub use memory::LoginMemory;
 use seal::SessionKey;
-pub use seal::{KeyPlace, SessionKeyError, read_secret};
+pub use seal::{KeyPlace, SessionKeyError};
 
 use crate::{
     revocation::Revocations,
@@ -105,6 +105,8 @@ pub struct Logins(BTreeMap<String, Arc<Login>>);
 pub(crate) struct Entered {
     /// The session, as what is proven of a token: its id is the token's.
     pub(crate) verified: Arc<Verified>,
+    /// What is known of its end.
+    pub(crate) memory: Arc<LoginMemory>,
     /// What goes to the browser with the answer.
     pub(crate) cookies: Vec<HeaderValue>,
 }

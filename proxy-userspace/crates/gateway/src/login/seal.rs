@@ -4,8 +4,8 @@
 use std::{
     fmt,
     fs::{File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +14,8 @@ use aws_lc_rs::{
     hkdf::{HKDF_SHA256, Prk, Salt},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::secret_file::{self, SecretFileError};
 
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
@@ -25,21 +27,13 @@ const SALT_BYTES: usize = 16;
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionKeyError {
-    /// The file can't be read or made.
+    /// The file can't be read or made, or others may read it.
     #[error("{}: {source}", path.display())]
     File {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: io::Error,
-    },
-    /// Others may read it.
-    #[error("{} has mode {mode:o}, so others than its owner have the key; chmod 600 it", path.display())]
-    Exposed {
-        /// Which.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
+        source: SecretFileError,
     },
     /// Something else is in it.
     #[error("{} holds no key: it has to be {KEY_BYTES} random bytes in base64, such as `openssl rand -base64 32` gives", path.display())]
@@ -81,14 +75,18 @@ impl KeyPlace {
 
     pub(crate) fn obtain(&self) -> Result<SessionKey, SessionKeyError> {
         let (Self::Given(path) | Self::Kept(path)) = self;
-        let failed = |source| SessionKeyError::File {
+        let failed = |source: io::Error| SessionKeyError::File {
             path: path.clone(),
-            source,
+            source: source.into(),
         };
         let key = match (self, read_key(path)) {
-            (Self::Kept(_), Err(SessionKeyError::File { source, .. }))
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
+            (
+                Self::Kept(_),
+                Err(SessionKeyError::File {
+                    source: SecretFileError::Read(source),
+                    ..
+                }),
+            ) if source.kind() == io::ErrorKind::NotFound => {
                 make_key(path).map_err(failed)?;
                 read_key(path)?
             }
@@ -99,33 +97,15 @@ impl KeyPlace {
     }
 }
 
-/// A file with a secret in it, which nobody but its owner may read.
-///
-/// # Errors
-/// [`SessionKeyError::File`], [`SessionKeyError::Exposed`].
-pub fn read_secret(path: &Path) -> Result<Vec<u8>, SessionKeyError> {
-    let failed = |source| SessionKeyError::File {
+fn read_key(path: &Path) -> Result<[u8; KEY_BYTES], SessionKeyError> {
+    let text = secret_file::read(path).map_err(|source| SessionKeyError::File {
         path: path.to_path_buf(),
         source,
-    };
-    let mut file = File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(SessionKeyError::Exposed {
-            path: path.to_path_buf(),
-            mode,
-        });
-    }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes.trim_ascii().to_vec())
-}
-
-fn read_key(path: &Path) -> Result<[u8; KEY_BYTES], SessionKeyError> {
-    let text = read_secret(path)?;
+    })?;
     // In either alphabet, padded or not.
     let text: Vec<u8> = text
-        .into_iter()
+        .trim()
+        .bytes()
         .filter(|byte| *byte != b'=')
         .map(|byte| match byte {
             b'+' => b'-',
@@ -220,7 +200,7 @@ pub(crate) fn secret_letters() -> Result<String, io::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, process};
+    use std::{env, fs, os::unix::fs::PermissionsExt as _, process};
 
     use super::*;
 
@@ -274,7 +254,10 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("a mode");
         assert!(matches!(
             kept.obtain(),
-            Err(SessionKeyError::Exposed { mode: 0o640, .. })
+            Err(SessionKeyError::File {
+                source: SecretFileError::Exposed(0o640),
+                ..
+            })
         ));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
         fs::write(&path, "too short").expect("written");

@@ -240,6 +240,7 @@ impl Login {
             .map_err(|_| LoginFault::SessionRevoked)?;
         Ok(Entered {
             verified: Arc::new(verified),
+            memory: Arc::clone(&self.memory),
             cookies,
         })
     }

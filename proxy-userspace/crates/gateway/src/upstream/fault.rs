@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::token::TokenFault;
+use crate::tenure::Over;
 
 /// Why no connection could be had.
 #[derive(Debug, thiserror::Error)]
@@ -51,5 +51,5 @@ pub(crate) enum UpstreamFault {
     ClientStalled,
     /// What let the request in was good no more before there was an answer.
     #[error(transparent)]
-    Over(TokenFault),
+    Over(Over),
 }

@@ -9,16 +9,18 @@ use std::{
 
 /// Why what is in one can't be had.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SecretFileError {
+pub enum SecretFileError {
+    /// It isn't there, or can't be read.
     #[error("can't be read: {0}")]
     Read(#[from] io::Error),
+    /// Others may read or change it; its mode.
     #[error("its mode {0:04o} lets others than its owner at it; chmod 600 it")]
     Exposed(u32),
 }
 
 impl SecretFileError {
     /// How to mend it.
-    pub(crate) fn mend(&self) -> &'static str {
+    pub fn mend(&self) -> &'static str {
         match self {
             Self::Read(_) => "check the path and its permissions",
             Self::Exposed(_) => "nobody else is to read or change it",
@@ -30,7 +32,7 @@ impl SecretFileError {
 ///
 /// # Errors
 /// See [`SecretFileError`].
-pub(crate) fn read(path: &Path) -> Result<String, SecretFileError> {
+pub fn read(path: &Path) -> Result<String, SecretFileError> {
     read_open(&mut File::open(path)?)
 }
 
@@ -38,7 +40,7 @@ pub(crate) fn read(path: &Path) -> Result<String, SecretFileError> {
 ///
 /// # Errors
 /// See [`SecretFileError`].
-pub(crate) fn read_open(file: &mut File) -> Result<String, SecretFileError> {
+pub fn read_open(file: &mut File) -> Result<String, SecretFileError> {
     let mode = file.metadata()?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(SecretFileError::Exposed(mode));
