@@ -19,8 +19,8 @@ use crate::{
     authenticate::Caller,
     connection::Connection,
     flow::{BodyFault, Flow},
+    gateway::Gateway,
     metrics::{Metrics, RouteCounts},
-    pipeline::Gateway,
     refusal::Refusal,
     tenure::Over,
     trace::Trace,
@@ -28,27 +28,6 @@ use crate::{
 
 /// The client went away before there was an answer.
 const CLIENT_GONE: &str = "client_gone";
-
-/// Hands out decision ids: a random half for the process, a counter for the decision.
-#[derive(Debug)]
-pub(crate) struct DecisionIds {
-    process: u64,
-    next: AtomicU64,
-}
-
-impl DecisionIds {
-    pub(crate) fn new() -> Result<Self, getrandom::Error> {
-        Ok(Self {
-            process: getrandom::u64()?,
-            next: AtomicU64::new(0),
-        })
-    }
-
-    pub(crate) fn draw(&self) -> DecisionId {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        DecisionId(u128::from(self.process) << 64 | u128::from(number))
-    }
-}
 
 /// Counts bytes while they are carried.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@
 //! door          one connection: the lists, TLS, HTTP/1.1 or HTTP/2, its end
 //! http3         the same over QUIC, where the program is built with it
 //! connection    what the requests of one have in common
-//! live          what requests meet, exchanged as a whole
+//! gateway       what requests meet, as one; live, exchanged as a whole
 //! proxied       whose connection a load balancer passes on
 //! paced         what a client has to read
 //! keepalive     peers that are gone without a word
@@ -29,7 +29,7 @@
 //!   refusal       every way to say no, and its status
 //!   body, flow, answer  the bodies, up and down; lateness, of either
 //!   trace         which trace it is part of
-//!   ledger        one audit record a request, however it ends
+//!   ledger        one audit record a request, however it ends; decision_ids, which names it
 //! carry         bytes in both directions, of a WebSocket or a tunnel
 //! tcp           the story of one connection that carries no requests
 //!   hello         the first message of TLS, read and not answered
@@ -69,6 +69,7 @@ mod certificates;
 mod client;
 mod client_certificates;
 mod connection;
+mod decision_ids;
 mod distinguished_name;
 mod door;
 mod drain;
@@ -76,6 +77,7 @@ mod fetch;
 mod flow;
 mod forward;
 mod frames;
+mod gateway;
 mod greet;
 mod holder;
 #[cfg(feature = "http3")]
@@ -133,6 +135,7 @@ pub use client_certificates::{
 };
 pub use drain::{Drain, Stage};
 pub use fetch::{FetchBounds, FetchError, Fetched, Fetcher, Validators};
+pub use gateway::{Gateway, SourceGate, SourceRefusal};
 pub use holder::Proofs;
 #[cfg(feature = "http3")]
 pub use http3::Http3;
@@ -145,7 +148,6 @@ pub use live::Live;
 pub use login::{ClientSecret, KeyPlace, LoginMemory, LoginRules, Logins, SessionKeyError};
 pub use metrics::Metrics;
 pub use observe::{Observer, Views};
-pub use pipeline::{Gateway, SourceGate, SourceRefusal};
 pub use proxied::{ProxiedFault, read_header as read_proxy_header};
 pub use revocation::{Revocation, Revocations};
 pub use runtimes::Runtimes;

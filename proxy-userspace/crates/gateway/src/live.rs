@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::pipeline::Gateway;
+use crate::gateway::Gateway;
 
 /// The gateway in force. A request that has begun goes on with the one that it began with.
 pub struct Live(ArcSwap<Gateway>);

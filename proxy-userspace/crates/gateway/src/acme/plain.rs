@@ -26,8 +26,8 @@ use tokio::{
 use super::pending::Pending;
 use crate::{
     drain::{Drain, ending, stopping},
+    gateway::SourceGate,
     paced::Paced,
-    pipeline::SourceGate,
     sources::Sources,
 };
 

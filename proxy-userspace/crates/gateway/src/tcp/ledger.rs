@@ -8,9 +8,9 @@ use policy::{CanonicalHost, TcpPermit, TcpRoute};
 
 use super::{Carried, Visit, counts::TunnelCounts};
 use crate::{
+    gateway::Gateway,
     ledger::{ByteCount, micros},
     metrics::Metrics,
-    pipeline::Gateway,
     upstream::Opened,
 };
 

@@ -33,9 +33,9 @@ pub(crate) use self::{
 use crate::{
     carry::{Ended, carry},
     client_certificates::fingerprint,
+    gateway::{Gateway, SourceGate, SourceRefusal},
     listener::Place,
     live::Live,
-    pipeline::{Gateway, SourceGate, SourceRefusal},
     upstream::{Opened, UpstreamFault},
 };
 
