@@ -26,6 +26,9 @@ const NEXT: &str = "revocation_next";
 /// Most that are in force at a time: one more is 2 ms more of each change.
 const MOST: usize = 100_000;
 
+/// Letters of a reason: all that are in force fit in one line of the admin socket.
+const LONGEST_REASON: usize = 200;
+
 /// How often those whose time is over are taken off.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -42,6 +45,8 @@ pub(crate) enum RevocationError {
     Nothing,
     #[error("its time is over already, so it would change nothing")]
     Over,
+    #[error("the reason has {0} letters, and at most {LONGEST_REASON} are kept; say it shorter")]
+    Reason(usize),
     #[error(
         "{held} revocations are in force, and at most {MOST} can be; revoke by subject, key or time, or take some back"
     )]
@@ -205,6 +210,10 @@ impl Keeper {
         let now = Clock::now().unix_ms;
         if wish.until_ms.is_some_and(|until| until <= now) {
             return Err(RevocationError::Over);
+        }
+        let letters = wish.reason.as_ref().map_or(0, |it| it.chars().count());
+        if letters > LONGEST_REASON {
+            return Err(RevocationError::Reason(letters));
         }
         let mut kept = self.kept();
         let mut next = kept.next;

@@ -43,6 +43,10 @@ fn what_a_login_says_of_itself_is_proven() -> Rigged<()> {
             &["login[0].after_logout", "path_not_absolute"],
         ),
         (
+            "after_logout = \"/.portcullis/logout\"",
+            &["login[0].after_logout", "where users log in or out"],
+        ),
+        (
             "redirect_path = \"/in\"\nlogout_path = \"/in\"",
             &["login[0].logout_path", "redirect_path is the same"],
         ),
@@ -85,7 +89,7 @@ fn secrets_are_files_that_nobody_else_reads() -> Rigged<()> {
     expose(&secret)?;
     assert_refused(
         &ground,
-        &["login[0].client_secret_file", "has mode 644", "chmod 600"],
+        &["login[0].client_secret_file", "its mode 0644", "chmod 600"],
     )?;
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))?;
     fs::write(&secret, "\n")?;
@@ -95,7 +99,7 @@ fn secrets_are_files_that_nobody_else_reads() -> Rigged<()> {
     let given = format!("name = \"web\"\nkey_file = \"{}\"", key.display());
     let ground = ground.alter("name = \"web\"", &given)?;
     expose(&key)?;
-    assert_refused(&ground, &["login[0].key_file", "has mode 644"])?;
+    assert_refused(&ground, &["login[0].key_file", "its mode 0644"])?;
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
     fs::write(&key, "too short")?;
     assert_refused(

@@ -315,8 +315,9 @@ fn what_a_key_let_in_ends_with_it() -> Rigged<()> {
         let args = [&["--subject", subject], &scopes[..], more].concat();
         made(&file, &args)
     };
-    let (kept, taken, later) = (make("kept", &[])?, make("taken", &[])?, make("later", &[])?);
-    let brief = make("brief", &["--ttl", "4s"])?;
+    let (kept, taken) = (make("kept", &[])?, make("taken", &[])?);
+    let (later, last) = (make("later", &[])?, make("last", &[])?);
+    let brief = make("brief", &["--ttl", "9s"])?;
     let front = ground.start()?;
     let begin = |key: &str| -> Rigged<Taker> {
         let mut taker =
@@ -325,7 +326,8 @@ fn what_a_key_let_in_ends_with_it() -> Rigged<()> {
         Ok(taker)
     };
     let mut kept = begin(&kept)?;
-    let (brief, removed, later_removed) = (begin(&brief)?, begin(&taken)?, begin(&later)?);
+    let (brief, removed) = (begin(&brief)?, begin(&taken)?);
+    let (later_removed, last_removed) = (begin(&later)?, begin(&last)?);
     let without = |id: &str| -> Rigged<()> {
         let text = fs::read_to_string(&file)?;
         let lines = text.lines().filter(|line| !line.starts_with(id));
@@ -345,9 +347,14 @@ fn what_a_key_let_in_ends_with_it() -> Rigged<()> {
     // As soon as the file is read again, and at once where that is asked for.
     without(&taken[4..20])?;
     ended(removed, "taken", "api_key_unknown")?;
-    without(&later[4..20])?;
+    // Also after reloads, one of which changed nothing.
     front.daemon.ask(&["reload"])?;
+    front.daemon.ask(&["reload"])?;
+    without(&later[4..20])?;
     ended(later_removed, "later", "api_key_unknown")?;
+    without(&last[4..20])?;
+    front.daemon.ask(&["reload"])?;
+    ended(last_removed, "last", "api_key_unknown")?;
     ended(brief, "brief", "api_key_expired")?;
     assert!(kept.goes_on()?, "another key's has ended");
     kept.stop()

@@ -228,6 +228,10 @@ fn what_says_nothing_or_names_nobody_is_refused_with_what_to_do() -> Rigged<()> 
             "in the configuration, and none has that value of iss; use one of: main",
         ),
         (&["revoke", "--issued-before", "yesterday"], "write it like"),
+        (
+            &["revoke", "--jti", "x", "--reason", &"long ".repeat(100)],
+            "the reason has 500 letters",
+        ),
         (&["unrevoke", "7"], "there is no revocation 7"),
         (&["list", "--issuer", "nobody"], "use one of: main"),
     ] {

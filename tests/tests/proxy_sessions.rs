@@ -1,11 +1,12 @@
 //! Sessions of browsers that have logged in: what they are good for, how they are renewed, and how they end.
 
-use std::{thread, time::Duration};
+use std::{io::Write as _, thread, time::Duration};
 
 use portcullis_tests::{
     lasting::{Taker, service},
     login::{Jar, LOGOUT, LoginRig, set_cookies},
     run::{RigError, Rigged, eventually},
+    scripted::Scripted,
 };
 use serde_json::{Value, json};
 
@@ -167,6 +168,14 @@ fn what_another_site_asks_for_is_refused() -> Rigged<()> {
 fn a_user_who_logs_out_is_nobody_and_so_is_a_copy_of_his_session() -> Rigged<()> {
     let rig = LoginRig::open("after_logout = \"/public\"")?;
     let mut jar = rig.enter(&json!({}))?;
+    let held = "Sec-Fetch-Dest: image";
+    let image = ["-H", "Sec-Fetch-Site: same-origin", "-H", held];
+    let fetched = rig.send(LOGOUT, &jar, &image)?;
+    assert_eq!(
+        rig.reason(&fetched)?,
+        "logout_cross_site",
+        "an image of a page"
+    );
     for fields in [&["-H", "Sec-Fetch-Site: cross-site"][..], &[]] {
         for method in ["GET", "POST"] {
             let mut args = vec!["-X", method];
@@ -199,7 +208,15 @@ fn a_user_who_logs_out_is_nobody_and_so_is_a_copy_of_his_session() -> Rigged<()>
     assert!(jar.0.is_empty(), "{jar:?}");
     assert_over(&rig, &copy, "session_ended")?;
     // Whoever has no session is sent on all the same.
-    let answer = rig.send(LOGOUT, &jar, &["-H", "Sec-Fetch-Site: same-origin"])?;
+    let follows = [
+        "-H",
+        "Sec-Fetch-Site: same-origin",
+        "-H",
+        "Sec-Fetch-Mode: navigate",
+        "-H",
+        "Sec-Fetch-Dest: document",
+    ];
+    let answer = rig.send(LOGOUT, &jar, &follows)?;
     assert_eq!(answer.status, 303, "{answer:?}");
     Ok(())
 }
@@ -236,6 +253,40 @@ fn a_session_is_taken_back_with_all_that_it_let_in() -> Rigged<()> {
     let number = said["revoked"][0]["id"].to_string();
     rig.front.daemon.ask(&["token", "unrevoke", &number])?;
     assert_eq!(rig.navigate("/pages/1", &mine)?.status, 200);
+    Ok(())
+}
+
+#[test]
+fn what_is_a_users_is_kept_from_caches_and_sessions_from_services() -> Rigged<()> {
+    let service = Scripted::start(|seen, stream| {
+        let cached = match seen.head[0].contains("/pages/cached") {
+            true => "Cache-Control: public, max-age=60\r\n",
+            false => "",
+        };
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nVary: Accept\r\nSet-Cookie: theirs=1\r\n\
+             Set-Cookie: __Host-portcullis.web=1x; Path=/; Secure\r\n{cached}\r\nok"
+        )?;
+        Ok(true)
+    })?;
+    let rig = LoginRig::open_on("", |ground| ground.with_upstream(service.address()))?;
+    let jar = rig.enter(&json!({}))?;
+    for (path, says) in [
+        ("/pages/1", "private"),
+        ("/pages/cached", "public, max-age=60"),
+    ] {
+        let answer = rig.send(path, &jar, &[])?;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.field("cache-control"), Some(says));
+        let vary = |name: &str| answer.head.contains(&format!("vary: {name}\r\n"));
+        assert!(vary("Accept") && vary("Cookie"), "{answer:?}");
+        assert_eq!(set_cookies(&answer).len(), 1, "{answer:?}");
+        assert!(
+            answer.head.contains("set-cookie: theirs=1\r\n"),
+            "{answer:?}"
+        );
+    }
     Ok(())
 }
 

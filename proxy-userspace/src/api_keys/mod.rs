@@ -58,6 +58,16 @@ impl KeyFile {
         &self.keys.rules().name
     }
 
+    /// The same with the keys of another file of its rules, which has its place so far: what those let in goes by
+    /// them. `None` where the rules are others.
+    pub(crate) fn in_place_of(&self, before: &Self) -> Option<Self> {
+        let same = self.keys.rules() == before.keys.rules();
+        same.then(|| Self {
+            keys: Arc::clone(&before.keys),
+            ..self.clone()
+        })
+    }
+
     /// Whether both say the same.
     pub(crate) fn is_as(&self, other: &Self) -> bool {
         self.path == other.path

@@ -84,6 +84,16 @@ fn prove_issuer(prover: &mut Prover<'_>, index: usize, login: &Login, written: &
         prover.reject(&key, login.issuer.span(), "no issuer has that name", mend);
         return;
     };
+    let audiences = issuer.audiences.as_ref().iter();
+    if audiences
+        .into_iter()
+        .any(|it| it == login.client_id.as_ref())
+    {
+        let problem = "is one of the issuer's audiences, so that what tells of a login would be a token for access";
+        let mend = "leave it out of audiences";
+        let key = format!("login[{index}].client_id");
+        prover.reject(&key, login.client_id.span(), problem, mend);
+    }
     let discovers = issuer.discovery.as_ref().is_some_and(|it| *it.as_ref());
     if !discovers {
         let problem = "where browsers log in is in this issuer's metadata, which isn't asked for";
@@ -123,6 +133,14 @@ fn prove_login(
         let mend = "give each a path of its own";
         let span = login.logout_path.as_ref().unwrap_or(&login.name).span();
         prover.reject(&key("logout_path"), span, problem, mend);
+    }
+    if let Some(after) = &after_logout
+        && (*after == logout || *after == callback)
+    {
+        let problem = "is where users log in or out";
+        let mend = "name a page that is neither";
+        let span = login.after_logout.as_ref().unwrap_or(&login.name).span();
+        prover.reject(&key("after_logout"), span, problem, mend);
     }
     let (attempt, lifetime, idle) = prove_times(prover, &key, login);
     Some(LoginRules {

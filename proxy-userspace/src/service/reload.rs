@@ -128,12 +128,16 @@ impl Service {
             introspectors.insert(name, kept);
         }
         let mut api_keys = BTreeMap::new();
+        let mut read = Vec::new();
         for file in config.api_keys {
             let before = self.api_keys.get(file.name()).map(|(file, _)| file);
             let same = before.is_some_and(|before| before.is_as(&file));
             let name = file.name();
             note_change(&mut changes, "api_keys", &name, before.is_some(), same);
-            let (name, kept) = keep_api_keys(file, &self.journal);
+            let in_place = before.and_then(|before| file.in_place_of(before));
+            let keys = Arc::clone(&file.keys);
+            let (name, kept) = keep_api_keys(in_place.unwrap_or(file), &self.journal);
+            read.push((Arc::clone(&kept.0.keys), keys));
             api_keys.insert(name, kept);
         }
         let mut upstreams = BTreeMap::new();
@@ -183,10 +187,16 @@ impl Service {
         self.live.exchange(gateway.logging_in(logins));
         self.logins = config.logins;
         self.proofs = proofs;
+        for (place, read) in read {
+            if !Arc::ptr_eq(&place, &read) {
+                place.take_over(&read);
+            }
+        }
         for (name, (before, _)) in &self.api_keys {
-            // What they let in goes by those in force.
-            let now = api_keys.get(name).map(|(file, _)| &*file.keys);
-            before.keys.give_way(now);
+            let after = api_keys.get(name).map(|(file, _)| &file.keys);
+            if after.is_none_or(|after| !Arc::ptr_eq(after, &before.keys)) {
+                before.keys.close();
+            }
         }
         (self.introspectors, self.api_keys) = (introspectors, api_keys);
         self.uses.bound(config.used_tokens);

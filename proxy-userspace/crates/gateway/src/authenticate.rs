@@ -22,6 +22,9 @@ use crate::{
     uses::{Once, UseFault, Uses},
 };
 
+/// Seconds: more is no leeway in a configuration.
+const WIDEST_LEEWAY: u64 = 300;
+
 /// The trusted issuers, and the places of API keys, by their configured names.
 #[derive(Clone, Debug)]
 pub struct Issuers {
@@ -133,7 +136,8 @@ impl Issuers {
             token_id: claims.token_id.as_deref().ok_or(UseFault::NoId)?,
             issued: claims.issued.ok_or(UseFault::NoIssueTime)?,
             leeway: token.until.saturating_sub(claims.expires),
-            last: token.until,
+            // Whatever the leeway is made to be meanwhile.
+            last: claims.expires.saturating_add(WIDEST_LEEWAY),
         };
         let uses = self.uses.as_ref().ok_or(UseFault::Failing)?;
         Ok(uses.take(&once, unix_now())?)

@@ -20,6 +20,9 @@ pub(crate) enum BodyFault {
     /// The client broke it off, or it isn't what its length or its framing says.
     #[error("request_body_broken")]
     Broken,
+    /// What let the request in is good no more, and the client still sends.
+    #[error("request_basis_ended")]
+    Over,
 }
 
 /// Shared by the body, what waits for the answer, and the record.

@@ -20,6 +20,7 @@ use crate::{
     client::{Client, FORWARDED_FOR},
     flow::Flow,
     holder::PROOF,
+    login::Logins,
     tenure::Tenure,
     trace::Trace,
     upstream::{Hold, Sending, Upstream, UpstreamBody, UpstreamFault, Upstreams},
@@ -87,6 +88,8 @@ pub(crate) struct Forwarded {
     pub(crate) client_timeout: Duration,
     /// What it may go on under.
     pub(crate) tenure: Option<Tenure>,
+    /// The same for the body, where there is one.
+    pub(crate) body_tenure: Option<Tenure>,
 }
 
 /// An upstream's answer, and what goes with it.
@@ -127,6 +130,7 @@ pub(crate) fn outgoing<'a>(
         websocket,
         client_timeout,
         tenure,
+        body_tenure,
     } = forwarded;
     let upstream = upstreams.get(&permit.route().upstream)?;
     let mut headers = parts.headers;
@@ -146,6 +150,7 @@ pub(crate) fn outgoing<'a>(
             flow.clone(),
             permit.route().max_body_bytes,
             upstream.bounds().stream_timeout.max(client_timeout),
+            body_tenure,
         ),
         Some(asked) => {
             asked.say_upgrade(&mut headers);
@@ -202,6 +207,7 @@ pub(crate) async fn forward(outgoing: Outgoing<'_>) -> Result<Answer, UpstreamFa
         }
     }
     remove_hop_by_hop(response.headers_mut());
+    Logins::disown(response.headers_mut());
     if let Some(asked) = websocket.filter(|_| switches) {
         asked.tell_upgrade(&mut response);
     }

@@ -214,7 +214,7 @@ impl Proofs {
         let last = proof.issued.saturating_add(self.rules.window.as_secs());
         match self.used.enter(name, last, now) {
             Use::First => Ok(()),
-            Use::Again => Err(ProofFault::Replayed),
+            Use::Again | Use::Unknown => Err(ProofFault::Replayed),
             Use::Full => Err(ProofFault::Full),
         }
     }

@@ -22,6 +22,7 @@ use crate::{
     gateway::Gateway,
     holder::{NONCE, PROOF, Sender},
     ledger::Ledger,
+    login::{self, Logins},
     refusal::{self, Refusal},
     trace::Trace,
     upstream::UpstreamFault,
@@ -57,12 +58,14 @@ pub(crate) async fn handle(
         body: Some(body),
         nonce: None,
         cookies: Vec::new(),
+        of_session: false,
     };
     let served = serve(gateway, connection, &mut ledger, arrived, &mut left).await;
     let Left {
         body,
         mut nonce,
         cookies,
+        of_session,
     } = left;
     // An upstream can't answer a request whose body is broken off.
     let served = served.map_err(|refusal| {
@@ -81,7 +84,7 @@ pub(crate) async fn handle(
     let served = match served {
         Ok(Served::Upstream(answer, true)) if answer.response.status() == opens => {
             match open_tunnel(connection, upgrade, answer, ledger).await {
-                Ok(response) => return named(response, id, cookies),
+                Ok(response) => return named(response, id, of_session, cookies),
                 Err(back) => {
                     ledger = back;
                     Err(UpstreamFault::UnaskedUpgrade.into())
@@ -137,7 +140,7 @@ pub(crate) async fn handle(
     if let Some(nonce) = nonce {
         response.headers_mut().insert(NONCE, nonce);
     }
-    named(response, id, cookies)
+    named(response, id, of_session, cookies)
 }
 
 /// What an answer to this request has to look like if it is refused.
@@ -159,18 +162,12 @@ fn form_of(method: &Method, version: Version, fields: &HeaderMap) -> refusal::As
 fn named(
     mut answer: Response<AnswerBody>,
     id: DecisionId,
+    of_session: bool,
     cookies: Vec<HeaderValue>,
 ) -> Response<AnswerBody> {
     let fields = answer.headers_mut();
     fields.insert(REQUEST_ID, id_field(id));
-    if !cookies.is_empty() {
-        // Whatever the upstream says of its answer: what is one browser's is for nobody else.
-        let none = HeaderValue::from_static("no-store");
-        fields.insert(header::CACHE_CONTROL, none);
-    }
-    for cookie in cookies {
-        fields.append(header::SET_COOKIE, cookie);
-    }
+    login::keep_private(fields, of_session, cookies);
     answer
 }
 
@@ -240,6 +237,8 @@ struct Left {
     nonce: Option<HeaderValue>,
     /// What a browser is to keep or to forget.
     cookies: Vec<HeaderValue>,
+    /// Whether the answer is to somebody with a session.
+    of_session: bool,
 }
 
 async fn serve(
@@ -253,6 +252,7 @@ async fn serve(
         body,
         nonce,
         cookies,
+        of_session,
     } = left;
     let Arrived {
         id,
@@ -313,6 +313,7 @@ async fn serve(
     ledger.authenticated(caller.as_ref());
     *nonce = caller.as_ref().and_then(Caller::nonce).cloned();
     cookies.extend_from_slice(caller.as_ref().map_or(&[], Caller::cookies));
+    *of_session = matches!(caller, Some(Caller::Session(_)));
 
     let permit = match found.authorise(caller.as_ref().map(Caller::principal)) {
         Ok(permit) => permit,
@@ -330,11 +331,12 @@ async fn serve(
     gateway.issuers.use_up(found.route(), caller.as_ref())?;
     ledger.permitted(&permit);
     gateway.issuers.withhold(&mut parts.headers);
-    gateway.logins.withhold(&mut parts.headers);
+    Logins::withhold(&mut parts.headers);
 
     let is_websocket = websocket.is_some();
-    let tenure = caller.as_ref();
-    let tenure = tenure.and_then(|caller| caller.tenure(&gateway.issuers));
+    let tenure = || caller.as_ref()?.tenure(&gateway.issuers);
+    let sends = body.as_ref().is_some_and(|body| !body.is_end_stream());
+    let (tenure, body_tenure) = (tenure(), sends.then(tenure).flatten());
     let forwarded = Forwarded {
         id,
         trace,
@@ -347,6 +349,7 @@ async fn serve(
         websocket,
         client_timeout: connection.body_timeout,
         tenure,
+        body_tenure,
     };
     let answer = forward(outgoing(&permit, &gateway.upstreams, forwarded)?).await?;
     Ok(Served::Upstream(answer, is_websocket))

@@ -157,6 +157,7 @@ impl Refusal {
             ) => StatusCode::UNAUTHORIZED,
             Self::Body(BodyFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyFault::Broken) => StatusCode::BAD_REQUEST,
+            Self::Body(BodyFault::Over) => StatusCode::UNAUTHORIZED,
             Self::Upstream(UpstreamFault::Timeout) => StatusCode::GATEWAY_TIMEOUT,
             Self::Body(BodyFault::Stalled) | Self::Upstream(UpstreamFault::ClientStalled) => {
                 StatusCode::REQUEST_TIMEOUT

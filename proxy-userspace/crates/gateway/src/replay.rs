@@ -24,6 +24,8 @@ pub(crate) enum Use {
     Again,
     /// It may be the first, and there is no room to remember it.
     Full,
+    /// There may have been one before that is forgotten: the clock was ahead, and was set back.
+    Unknown,
 }
 
 /// Names that were used, and until when: 22 to 44 bytes each.
@@ -44,11 +46,12 @@ fn span_of(last: u64) -> u64 {
 }
 
 impl Used {
-    /// What the use of this name would be now, where no more than so many are remembered.
-    pub(crate) fn judge(&mut self, name: &Name, now: u64, most: usize) -> Use {
+    /// What the use of this name would be now, good until `last`, where no more than so many are remembered.
+    pub(crate) fn judge(&mut self, name: &Name, last: u64, now: u64, most: usize) -> Use {
         self.pass(now);
         match self.until.get(name) {
             Some(last) if !self.is_over(*last) => Use::Again,
+            _ if span_of(last) < span_of(self.now) => Use::Unknown,
             _ if self.live() >= most => Use::Full,
             _ => Use::First,
         }
@@ -129,10 +132,16 @@ impl ReplaySet {
         }
     }
 
+    /// What the use of this name would be now.
+    pub(crate) fn judge(&self, name: &Name, last: u64, now: u64) -> Use {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.judge(name, last, now, self.most)
+    }
+
     /// Uses what can't be used any more after this second.
     pub(crate) fn enter(&self, name: Name, last: u64, now: u64) -> Use {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let judged = used.judge(&name, now, self.most);
+        let judged = used.judge(&name, last, now, self.most);
         if judged == Use::First {
             used.insert(name, last);
         }
@@ -161,8 +170,11 @@ mod tests {
             assert_eq!(used.enter(name(1), last + 30, now), Use::Again, "{now}");
         }
         assert_eq!(used.enter(name(1), last + 60, last + SPAN), Use::First);
-        // A clock that is set back brings nothing back.
+        // A clock that is set back brings nothing back, nor what may be forgotten.
         assert_eq!(used.enter(name(1), last + 60, last - 30), Use::Again);
+        for _ in 0..2 {
+            assert_eq!(used.enter(name(2), last - 20, last - 30), Use::Unknown);
+        }
     }
 
     #[test]
@@ -225,7 +237,7 @@ mod tests {
                 (false, 200..) => Use::Full,
                 (false, _) => Use::First,
             };
-            assert_eq!(used.judge(&one, now, 200), expected, "step {step}");
+            assert_eq!(used.judge(&one, last, now, 200), expected, "step {step}");
             assert_eq!(used.live(), live, "step {step}");
             full += u32::from(expected == Use::Full);
             if expected == Use::First {

@@ -146,7 +146,7 @@ impl Tenure {
             }
         }
         // Since it listens, none is missed.
-        self.basis.stands(&self.revocations)
+        self.stands()
     }
 
     /// Whether it may go on, asked by somebody who comes again soon.
@@ -154,8 +154,12 @@ impl Tenure {
     /// # Errors
     /// Why it may not.
     pub(crate) fn stands(&mut self) -> Result<(), Over> {
+        let until = self.basis.until();
         self.basis.stands(&self.revocations)?;
         let now = Instant::now();
+        if self.basis.until() != until {
+            self.until = end_of(&self.basis, now);
+        }
         if now >= self.until {
             self.basis.is_current(unix_now())?;
             self.until = end_of(&self.basis, now);

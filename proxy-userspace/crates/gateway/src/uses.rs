@@ -16,10 +16,15 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::digest::{Context, SHA256};
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 
 pub use self::format::BootId;
 use self::format::{HEAD, Head, RECORD, read_record, record};
@@ -27,6 +32,14 @@ use crate::replay::{Name, Use, Used};
 
 /// Records beyond twice those that count, after which the file is written anew.
 const SPARE: usize = 16 * 1024;
+/// How long a request waits for another process to let go of the file; it has it for microseconds, or for some
+/// 50 ms when it writes a million anew. A start or a stop may wait longer.
+const IN_A_REQUEST: Duration = Duration::from_millis(250);
+const AT_REST: Duration = Duration::from_secs(10);
+const BETWEEN_TRIES: Duration = Duration::from_micros(50);
+/// After a wait in vain, such as for a process that was stopped, requests are refused at once for so long: whoever
+/// waits keeps a thread from serving others.
+const HELD_UP: Duration = Duration::from_secs(1);
 
 /// Why a token isn't good for what takes each once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +98,10 @@ struct Kept {
     /// Bytes of it that were read or written here.
     read: u64,
     used: Used,
+    /// Its length when it couldn't be written anew, or 0.
+    read_before: u64,
+    /// Nobody tries to get the lock before.
+    held_up: Option<Instant>,
     /// Uses of what was issued in this second or before may have been lost.
     unknown: u64,
 }
@@ -93,11 +110,14 @@ struct Kept {
 struct Exclusive<'f>(&'f File);
 
 impl<'f> Exclusive<'f> {
-    fn of(file: &'f File) -> io::Result<Self> {
+    fn of(file: &'f File, patience: Duration) -> io::Result<Self> {
+        let end = Instant::now() + patience;
         loop {
-            match flock(file, FlockOperation::LockExclusive) {
+            match flock(file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Self(file)),
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if Instant::now() < end => thread::sleep(BETWEEN_TRIES),
+                Err(Errno::WOULDBLOCK) => return Err(io::ErrorKind::TimedOut.into()),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -118,20 +138,29 @@ impl Uses {
     /// When the file, or the lock beside it, can't be opened, read or written.
     pub fn open(path: &Path, boot: BootId, most: usize, now: u64) -> io::Result<Self> {
         let lock = options().open(path.with_extension("lock"))?;
-        let exclusive = Exclusive::of(&lock)?;
+        let exclusive = Exclusive::of(&lock, AT_REST)?;
+        // An empty one was another, which didn't reach the disk.
+        let is_new = !path.exists();
         let file = options().open(path)?;
         let (mut kept, head) = read(&lock, file, now)?;
         let length = kept.read;
         match head {
             // Nothing was used before.
-            None if length == 0 => {}
+            None if is_new => {}
             Some(head) if head.boot == boot || head.settled == length => {
                 kept.unknown = kept.unknown.max(head.unknown);
             }
             _ => kept.unknown = now,
         }
-        if head.is_none_or(|head| head.boot != boot || head.unknown != kept.unknown) {
+        // On the disk before anything is used: a head that says that all is there is true no more.
+        let is_as_it_was =
+            |head: Head| head.boot == boot && head.settled == 0 && head.unknown == kept.unknown;
+        if !head.is_some_and(is_as_it_was) {
             write_anew(path, boot, &mut kept)?;
+            kept.file.sync_all()?;
+            if let Some(folder) = path.parent() {
+                File::open(folder)?.sync_all()?;
+            }
         }
         drop(exclusive);
         Ok(Self {
@@ -164,12 +193,13 @@ impl Uses {
     pub fn take(&self, once: &Once<'_>, now: u64) -> Result<(), UseFault> {
         let name = name_of(once);
         let mut kept = self.kept();
-        let done = self.exclusively(&mut kept, now, |kept, most| {
+        let done = self.exclusively(&mut kept, now, IN_A_REQUEST, |kept, most| {
             if once.issued <= kept.unknown.saturating_add(once.leeway) && kept.unknown > 0 {
                 return Ok(Err(UseFault::Unknown));
             }
-            match kept.used.judge(&name, now, most) {
+            match kept.used.judge(&name, once.last, now, most) {
                 Use::Again => return Ok(Err(UseFault::Again)),
+                Use::Unknown => return Ok(Err(UseFault::Unknown)),
                 Use::Full => return Ok(Err(UseFault::Full)),
                 Use::First => {}
             }
@@ -188,7 +218,7 @@ impl Uses {
     /// When the disk refuses.
     pub fn settle(&self, now: u64) -> io::Result<()> {
         let mut kept = self.kept();
-        self.exclusively(&mut kept, now, |kept, _| {
+        self.exclusively(&mut kept, now, AT_REST, |kept, _| {
             kept.file.sync_data()?;
             let head = Head {
                 boot: self.boot,
@@ -205,15 +235,29 @@ impl Uses {
         &self,
         kept: &mut Kept,
         now: u64,
+        patience: Duration,
         act: impl FnOnce(&mut Kept, usize) -> io::Result<T>,
     ) -> io::Result<T> {
         let lock = kept.lock.try_clone()?;
-        let exclusive = Exclusive::of(&lock)?;
+        if kept.held_up.is_some_and(|until| Instant::now() < until) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let exclusive = Exclusive::of(&lock, patience);
+        if exclusive.is_err() {
+            kept.held_up = Some(Instant::now() + HELD_UP);
+        }
+        let exclusive = exclusive?;
         kept.catch_up(&self.path, self.boot, now)?;
         let done = act(kept, self.most.load(Ordering::Relaxed));
         let records = usize::try_from(kept.read).unwrap_or(usize::MAX) / RECORD;
-        if records > 2 * kept.used.live() + SPARE {
-            write_anew(&self.path, self.boot, kept)?;
+        let has_grown = kept.read >= kept.read_before + (SPARE * RECORD) as u64;
+        if has_grown
+            && records > 2 * kept.used.live() + SPARE
+            && let Err(error) = write_anew(&self.path, self.boot, kept)
+        {
+            // It goes on with the longer one, and tries again when that is longer still.
+            tracing::error!(%error, path = %self.path.display(), "the file of used tokens can't be written anew");
+            kept.read_before = kept.read;
         }
         drop(exclusive);
         done
@@ -303,6 +347,8 @@ fn read(lock: &File, file: File, now: u64) -> io::Result<(Kept, Option<Head>)> {
         identity: (facts.dev(), facts.ino()),
         read: head.len() as u64,
         used: Used::default(),
+        read_before: 0,
+        held_up: None,
         unknown: 0,
     };
     kept.used.pass(now);
@@ -334,6 +380,7 @@ fn write_anew(path: &Path, boot: BootId, kept: &mut Kept) -> io::Result<()> {
     let facts = file.metadata()?;
     kept.identity = (facts.dev(), facts.ino());
     kept.read = bytes.len() as u64;
+    kept.read_before = 0;
     kept.file = file;
     Ok(())
 }

@@ -30,6 +30,9 @@ pub(crate) enum ApiKeyFault {
     /// There is a key of this id, and it is another one.
     #[error("api_key_wrong")]
     Wrong,
+    /// It is another holder's now, or he may do other things.
+    #[error("api_key_changed")]
+    Changed,
     /// Its time is over.
     #[error("api_key_expired")]
     Expired,

@@ -67,10 +67,10 @@ pub(crate) struct HeldKey {
 }
 
 impl HeldKey {
-    /// Whether it is still one of its place's, under the same hash.
+    /// Whether it is still one of its place's, of the same holder and under the same hash.
     ///
     /// # Errors
-    /// [`ApiKeyFault::Unknown`], [`ApiKeyFault::Wrong`].
+    /// [`ApiKeyFault::Unknown`], [`ApiKeyFault::Wrong`], [`ApiKeyFault::Changed`].
     pub(crate) fn stands(&mut self) -> Result<(), ApiKeyFault> {
         let generation = self.source.generation();
         if self.generation == generation {
@@ -80,6 +80,10 @@ impl HeldKey {
         let kept = keys.get(&self.id).ok_or(ApiKeyFault::Unknown)?;
         if kept.hash != self.hash {
             return Err(ApiKeyFault::Wrong);
+        }
+        // What was permitted was permitted to somebody else.
+        if kept.holder != self.holder {
+            return Err(ApiKeyFault::Changed);
         }
         (self.expires, self.generation) = (kept.expires, generation);
         Ok(())
@@ -131,9 +135,14 @@ impl ApiKeys {
         self.put(Arc::new(by_id(keys)));
     }
 
-    /// Puts those of another place in force, which has taken the place of this one; none where there is no other.
-    pub fn give_way(&self, other: Option<&Self>) {
-        self.put(other.map(|it| it.keys.load_full()).unwrap_or_default());
+    /// Puts those of another in force, which was read for this place.
+    pub fn take_over(&self, other: &Self) {
+        self.put(other.keys.load_full());
+    }
+
+    /// Has no keys any more: there is no such place.
+    pub fn close(&self) {
+        self.put(Arc::default());
     }
 
     fn put(&self, keys: Arc<HashMap<ApiKeyId, KeptKey>>) {

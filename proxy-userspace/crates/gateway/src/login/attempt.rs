@@ -3,7 +3,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use policy::CanonicalRequest;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,10 @@ use super::{Login, Told, cookie, fault::LoginFault, origin, provider::Provider, 
 use crate::token::unix_now;
 
 /// Longest target that a browser comes back to; from longer ones it comes to `/`.
-const LONGEST_TARGET: usize = 2_048;
+const LONGEST_TARGET: usize = 512;
+
+/// States that are drawn so that one has a place of its own in the browser: more than there are places.
+const DRAWN: usize = 16;
 
 /// What the browser keeps of an attempt.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,15 +39,23 @@ impl Login {
     /// [`LoginFault::IssuerUnavailable`], [`LoginFault::NoRandomness`].
     pub(crate) fn begin(
         &self,
+        headers: &HeaderMap,
         request: &CanonicalRequest,
         reason: String,
     ) -> Result<Told, LoginFault> {
         let provider = Provider::of(self)?;
         let random = || seal::secret_letters().map_err(|_| LoginFault::NoRandomness);
+        let mut state = random()?;
+        for _ in 0..DRAWN {
+            if cookie::is_free(headers, &self.rules.name, &state) {
+                break;
+            }
+            state = random()?;
+        }
         let lasts = self.rules.attempt.as_secs().max(1);
         let target = Some(request.origin_form()).filter(|it| it.len() <= LONGEST_TARGET);
         let attempt = Attempt {
-            state: random()?,
+            state,
             nonce: random()?,
             verifier: random()?,
             target: target.unwrap_or_else(|| "/".to_owned()),

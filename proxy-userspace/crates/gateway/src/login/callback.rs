@@ -76,13 +76,16 @@ impl Login {
         // From here on the attempt is over, whatever comes of it.
         cookies.extend(cookie::take_attempt(&self.rules.name, &state));
         let name = name_of(&[&self.rules.name, &state]);
-        match self.memory.answered.enter(name, attempt.ends, now) {
-            Use::First => {}
-            Use::Again => return Err(LoginFault::Replayed),
-            Use::Full => return Err(LoginFault::MemoryFull),
-        }
+        let is_first = |used| match used {
+            Use::First => Ok(()),
+            Use::Again | Use::Unknown => Err(LoginFault::Replayed),
+            Use::Full => Err(LoginFault::MemoryFull),
+        };
+        is_first(self.memory.answered.judge(&name, attempt.ends, now))?;
         let code = code.ok_or(LoginFault::RefusedByIssuer)?;
         let session = self.redeem(&provider, request, &attempt, &code).await?;
+        // Whose code was good, and no other: whoever has no account fills no memory.
+        is_first(self.memory.answered.enter(name, attempt.ends, now))?;
         // One that isn't let in even now would begin again and again.
         let who = self.entered(&session, Vec::new());
         let who = who.map_err(|_| LoginFault::Revoked)?;
@@ -133,7 +136,7 @@ impl Login {
             ("redirect_uri", &redirect),
             ("code_verifier", &attempt.verifier),
         ];
-        let granted = provider.tokens(&grant).await?;
+        let granted = provider.tokens(&grant, &self.redeeming).await?;
         let id_token = granted.id_token.as_deref();
         let asking = Asking {
             client_id: &self.rules.client_id,

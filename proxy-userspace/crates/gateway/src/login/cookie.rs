@@ -137,6 +137,11 @@ pub(crate) fn give_attempt(
     HeaderValue::try_from(format!("{name}={sealed}; Max-Age={seconds}{ATTRIBUTES}")).ok()
 }
 
+/// Whether the browser keeps none already where one of this state would stand.
+pub(crate) fn is_free(headers: &HeaderMap, login: &str, state: &str) -> bool {
+    !is_there(headers, &attempt_name(login, state))
+}
+
 /// The field that takes it back.
 pub(crate) fn take_attempt(login: &str, state: &str) -> Option<HeaderValue> {
     gone(&attempt_name(login, state))

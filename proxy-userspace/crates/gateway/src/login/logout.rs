@@ -18,19 +18,20 @@ impl Login {
         request: &CanonicalRequest,
         cookies: &mut Vec<HeaderValue>,
     ) -> Result<Told, LoginFault> {
-        if origin::from(headers, request) != origin::From::Here {
+        if !origin::may_log_out(headers, request) {
             return Err(LoginFault::LogoutCrossSite);
         }
         cookies.extend(cookie::take_session(headers, &self.rules.name));
         let now = unix_now();
-        let session = self.current(headers, request, now).ok().flatten();
-        if let Some(session) = &session
-            && !self.memory.end(&session.id, self.end_of(session), now)
-        {
-            return Err(LoginFault::MemoryFull);
+        // However long this tab wasn't used: a copy of the cookie may have been.
+        let session = self.sent(headers, request, now).ok().flatten();
+        if let Some(session) = &session {
+            if !self.memory.end(&session.id, self.end_of(session), now) {
+                return Err(LoginFault::MemoryFull);
+            }
+            // What the session let in ends with it.
+            self.revocations.tell();
         }
-        // What the session let in ends with it.
-        self.revocations.tell();
         let own = origin::origin(request);
         let after = self.rules.after_logout.as_ref();
         let after = after.map(|path| format!("{own}{path}"));

@@ -6,16 +6,12 @@ use std::{
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
-use tokio::sync::Semaphore;
 
 use super::renewal::Renewals;
 use crate::replay::{Name, ReplaySet};
 
 /// Attempts that were answered, and sessions that were ended, at a time: some 3 MiB of each.
 const MOST: usize = 64 * 1024;
-
-/// Questions to issuers at a time.
-const MOST_ASKING: usize = 64;
 
 /// What is kept through a reload. It is empty at the start: the issuer takes no code twice, and a session that
 /// was ended before can be used by whoever had a copy of its cookie.
@@ -26,7 +22,6 @@ pub struct LoginMemory {
     /// Sessions that were ended, with the second in which they would end by themselves.
     ended: RwLock<HashMap<Name, u64>>,
     pub(super) renewals: Renewals,
-    pub(super) asking: Semaphore,
 }
 
 impl Default for LoginMemory {
@@ -35,7 +30,6 @@ impl Default for LoginMemory {
             answered: ReplaySet::new(MOST),
             ended: RwLock::default(),
             renewals: Renewals::default(),
-            asking: Semaphore::new(MOST_ASKING),
         }
     }
 }

@@ -33,6 +33,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
 use policy::{Access, CanonicalHost, CanonicalRequest, NoRoute, RequestPath, Route};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::Semaphore;
 
 pub(crate) use fault::LoginFault;
 pub use memory::LoginMemory;
@@ -94,7 +95,14 @@ pub(crate) struct Login {
     key: SessionKey,
     memory: Arc<LoginMemory>,
     revocations: Arc<Revocations>,
+    /// Questions to the issuer about logins that may be under way, and about sessions: an issuer that hangs holds up
+    /// no other, and whoever begins logins no session.
+    redeeming: Semaphore,
+    renewing: Semaphore,
 }
+
+/// Questions of each kind to an issuer at a time.
+const MOST_ASKING: usize = 64;
 
 /// The logins by their configured names.
 #[derive(Clone, Debug, Default)]
@@ -165,6 +173,8 @@ impl Logins {
                 key: rules.key.obtain()?,
                 memory: Arc::clone(memory),
                 revocations: Arc::clone(revocations),
+                redeeming: Semaphore::new(MOST_ASKING),
+                renewing: Semaphore::new(MOST_ASKING),
             };
             logins.insert(rules.name.clone(), Arc::new(login));
         }
@@ -190,11 +200,45 @@ impl Logins {
         })
     }
 
-    /// Takes what browsers keep of sessions out of what goes upstream: whoever has it can be somebody else with it.
-    pub(crate) fn withhold(&self, headers: &mut HeaderMap) {
-        if !self.0.is_empty() {
-            remove_cookies(headers, cookie::is_ours);
+    /// Takes what browsers keep of sessions out of what goes upstream, also where there are no logins any more:
+    /// whoever has it can be somebody else with it.
+    pub(crate) fn withhold(headers: &mut HeaderMap) {
+        remove_cookies(headers, cookie::is_ours);
+    }
+
+    /// Takes out of a service's answer what would be a session of the service's choosing.
+    pub(crate) fn disown(headers: &mut HeaderMap) {
+        let is_ours = |value: &HeaderValue| cookie::is_ours(value.as_bytes().trim_ascii_start());
+        if !headers.get_all(header::SET_COOKIE).iter().any(is_ours) {
+            return;
         }
+        let all = headers.get_all(header::SET_COOKIE).iter();
+        let others: Vec<HeaderValue> = all.filter(|it| !is_ours(it)).cloned().collect();
+        headers.remove(header::SET_COOKIE);
+        for cookie in others {
+            headers.append(header::SET_COOKIE, cookie);
+        }
+    }
+}
+
+/// Has an answer that is one browser's reach nobody else: with what that browser is to keep, no cache stores it,
+/// whatever the service says of it; without, none that is shared (RFC 9111, 3.5 is about `Authorization` alone).
+pub(crate) fn keep_private(fields: &mut HeaderMap, of_session: bool, cookies: Vec<HeaderValue>) {
+    if !cookies.is_empty() {
+        let none = HeaderValue::from_static("no-store");
+        fields.insert(header::CACHE_CONTROL, none);
+        // RFC 9213, and what it was before that.
+        fields.remove("cdn-cache-control");
+        fields.remove("surrogate-control");
+    } else if of_session && !fields.contains_key(header::CACHE_CONTROL) {
+        let private = HeaderValue::from_static("private");
+        fields.insert(header::CACHE_CONTROL, private);
+    }
+    if of_session {
+        fields.append(header::VARY, HeaderValue::from_static("Cookie"));
+    }
+    for cookie in cookies {
+        fields.append(header::SET_COOKIE, cookie);
     }
 }
 

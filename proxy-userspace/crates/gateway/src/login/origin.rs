@@ -8,6 +8,8 @@ use super::fault::LoginFault;
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const DESTINATION: HeaderName = HeaderName::from_static("sec-fetch-dest");
+/// Of what is fetched before its user asks for it.
+const PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
 
 /// Where a request comes from, as far as the browser says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +50,7 @@ pub(super) fn from(headers: &HeaderMap, request: &CanonicalRequest) -> From {
 }
 
 /// Whether a session may be used for a request: for one that changes nothing always, as the browser sends it along
-/// only when its user goes to the site; for any other, and for a WebSocket, if it comes from the site itself.
+/// only when its user goes to the site, or from the same site (`SameSite=Lax`); for any other, and for a WebSocket, if it comes from the site itself.
 ///
 /// # Errors
 /// [`LoginFault::CrossSite`].
@@ -65,6 +67,17 @@ pub(super) fn judge(
         changes_nothing.contains(request.method()) || from(headers, request) == From::Here
     };
     is_good.then_some(()).ok_or(LoginFault::CrossSite)
+}
+
+/// Whether a request to log out is its user's: by a form of the site's own, or by a link that he follows, and not by
+/// what a page holds, such as an image that somebody else has put there.
+pub(super) fn may_log_out(headers: &HeaderMap, request: &CanonicalRequest) -> bool {
+    let follows = || {
+        only(headers, &MODE) == Some(b"navigate")
+            && only(headers, &DESTINATION) == Some(b"document")
+            && !headers.contains_key(&PURPOSE)
+    };
+    from(headers, request) == From::Here && (*request.method() == Method::POST || follows())
 }
 
 /// Whether a request is a browser's for a page, in the place of the one before: only that can go to a login and

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use form_urlencoded::Serializer;
 use http::{HeaderValue, StatusCode, Uri};
+use tokio::sync::Semaphore;
 
 use super::{Login, fault::LoginFault};
 use crate::token::{Discovery, Json, Members, parse_object};
@@ -87,15 +88,18 @@ impl<'l> Provider<'l> {
         said == Some(&Json::Bool(true))
     }
 
-    /// Asks for tokens with this grant.
+    /// Asks for tokens with this grant, where there is a turn left.
     ///
     /// # Errors
     /// [`LoginFault::CodeRefused`] where it gives none, [`LoginFault::IssuerUnavailable`] where it can't be asked,
     /// [`LoginFault::Overloaded`], [`LoginFault::AnswerInvalid`].
-    pub(super) async fn tokens(&self, grant: &[(&str, &str)]) -> Result<Granted, LoginFault> {
+    pub(super) async fn tokens(
+        &self,
+        grant: &[(&str, &str)],
+        turns: &Semaphore,
+    ) -> Result<Granted, LoginFault> {
         let name = self.login.rules.name.as_str();
-        let _asking = self.login.memory.asking.try_acquire();
-        let _asking = _asking.map_err(|_| LoginFault::Overloaded)?;
+        let _turn = turns.try_acquire().map_err(|_| LoginFault::Overloaded)?;
         let endpoint = self.text("token_endpoint");
         let endpoint = endpoint.ok_or(LoginFault::IssuerUnavailable)?;
         let asking = self.discovery.asking(endpoint);

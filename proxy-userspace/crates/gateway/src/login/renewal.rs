@@ -19,7 +19,7 @@ use super::{
 use crate::{replay::Name, token::Asking};
 
 /// Renewals that are remembered.
-const MOST: usize = 4_096;
+const MOST: usize = 64 * 1024;
 
 /// How long requests that the browser sent with the cookie of before get what it came to.
 const GRACE: Duration = Duration::from_secs(60);
@@ -72,18 +72,20 @@ impl Login {
         // One that stays the same is another one at each renewal.
         let until = renewal.until.to_string();
         let name = name_of(&[&session.id, &renewal.refresh_token, &until]);
-        let renewals = &self.memory.renewals.0;
-        renewals.remove_if(&name, |renewed| !renewed.holds());
-        let renewed = renewals.get_or_insert_async(&name, async {
-            let (login, session) = (Arc::clone(self), session.clone());
-            let refresh_token = renewal.refresh_token.clone();
-            // It goes on when the client leaves: what the issuer gives, it gives once.
-            let asked = tokio::spawn(async move { login.ask(&session, &refresh_token).await });
-            let outcome = asked.await.map_err(|_| LoginFault::RefreshFailed)?;
-            let at = Instant::now();
-            Ok::<_, LoginFault>(Arc::new(Renewed { at, outcome }))
+        let (login, session) = (Arc::clone(self), session.clone());
+        let refresh_token = renewal.refresh_token.clone();
+        // It goes on when the client leaves, and is remembered: what the issuer gives, it gives once.
+        let renewing = tokio::spawn(async move {
+            let renewals = &login.memory.renewals.0;
+            renewals.remove_if(&name, |renewed| !renewed.holds());
+            let renewed = renewals.get_or_insert_async(&name, async {
+                let outcome = login.ask(&session, &refresh_token).await;
+                let at = Instant::now();
+                Ok::<_, LoginFault>(Arc::new(Renewed { at, outcome }))
+            });
+            renewed.await?.outcome.clone()
         });
-        renewed.await?.outcome.clone()
+        renewing.await.map_err(|_| LoginFault::RefreshFailed)?
     }
 
     async fn ask(&self, session: &Session, refresh_token: &str) -> Result<Session, LoginFault> {
@@ -96,7 +98,8 @@ impl Login {
             ("refresh_token", refresh_token),
         ];
         let provider = Provider::of(self).map_err(failed)?;
-        let granted = provider.tokens(&grant).await.map_err(failed)?;
+        let granted = provider.tokens(&grant, &self.renewing).await;
+        let granted = granted.map_err(failed)?;
         let proven = match &granted.id_token {
             None => None,
             Some(token) => {

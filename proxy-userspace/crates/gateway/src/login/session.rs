@@ -154,8 +154,8 @@ impl Login {
         }
     }
 
-    /// The session that a browser sent, if its time isn't over.
-    pub(super) fn current(
+    /// The session that a browser sent, however long it wasn't used, unless it is over by itself.
+    pub(super) fn sent(
         &self,
         headers: &HeaderMap,
         request: &CanonicalRequest,
@@ -171,6 +171,19 @@ impl Login {
         if now >= self.end_of(&session) {
             return Err(LoginFault::SessionExpired);
         }
+        Ok(Some(session))
+    }
+
+    /// The session that a browser sent, if its time isn't over.
+    fn current(
+        &self,
+        headers: &HeaderMap,
+        request: &CanonicalRequest,
+        now: u64,
+    ) -> Result<Option<Session>, LoginFault> {
+        let Some(session) = self.sent(headers, request, now)? else {
+            return Ok(None);
+        };
         if now >= session.seen.saturating_add(self.rules.idle.as_secs()) {
             return Err(LoginFault::SessionIdle);
         }

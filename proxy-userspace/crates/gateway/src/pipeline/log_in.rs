@@ -49,5 +49,8 @@ pub(super) fn log_in(
         Refusal::Denied(_) => "login_begun".to_owned(),
         of_session => of_session.reason(),
     };
-    Ok(logs_in(ledger, login.begin(sender.request, reason)?))
+    Ok(logs_in(
+        ledger,
+        login.begin(sender.headers, sender.request, reason)?,
+    ))
 }

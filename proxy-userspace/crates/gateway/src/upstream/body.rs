@@ -13,6 +13,7 @@ use crate::{
     body::{ClientBody, ClientBodyError},
     flow::{BodyFault, Flow},
     lateness::Lateness,
+    tenure::Tenure,
 };
 
 /// Why a body could not be sent on whole.
@@ -34,11 +35,19 @@ pub(crate) struct UpstreamBody {
     /// How long the client may owe the next part when nobody waits for the answer any more.
     longest: Duration,
     lateness: Lateness,
+    /// What it may go on under.
+    tenure: Option<Tenure>,
 }
 
 impl UpstreamBody {
     /// At most `most` bytes of `body`, none of its parts later than `longest` after the one before.
-    pub(crate) fn new(body: Option<ClientBody>, flow: Flow, most: u64, longest: Duration) -> Self {
+    pub(crate) fn new(
+        body: Option<ClientBody>,
+        flow: Flow,
+        most: u64,
+        longest: Duration,
+        tenure: Option<Tenure>,
+    ) -> Self {
         if body.as_ref().is_none_or(Body::is_end_stream) {
             flow.ends();
         }
@@ -48,6 +57,7 @@ impl UpstreamBody {
             most,
             longest,
             lateness: Lateness::default(),
+            tenure,
         }
     }
 
@@ -60,7 +70,7 @@ impl UpstreamBody {
 
     /// No body, whatever was there.
     pub(crate) fn empty(flow: Flow) -> Self {
-        Self::new(None, flow, 0, Duration::MAX)
+        Self::new(None, flow, 0, Duration::MAX, None)
     }
 }
 
@@ -87,6 +97,11 @@ impl Body for UpstreamBody {
                     self.flow.ends();
                     return Poll::Ready(None);
                 };
+                // Also where nobody waits for the answer, or the client takes none of it.
+                if self.tenure.as_mut().is_some_and(|it| it.stands().is_err()) {
+                    self.flow.break_off(BodyFault::Over);
+                    return Poll::Ready(Some(Err(BodyFault::Over.into())));
+                }
                 if self.flow.add(data.len()) > self.most {
                     self.flow.break_off(BodyFault::TooLarge);
                     return Poll::Ready(Some(Err(BodyFault::TooLarge.into())));

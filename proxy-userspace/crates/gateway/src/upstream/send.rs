@@ -211,6 +211,10 @@ impl Upstream {
         mut request: Box<Request<UpstreamBody>>,
         waiting: Waiting<'_>,
     ) -> Outcome {
+        // It may have waited for its turn or a connection.
+        if let Some(Err(over)) = waiting.tenure.as_mut().map(Tenure::stands) {
+            return Outcome::Failed(UpstreamFault::Over(over));
+        }
         let sent = Instant::now();
         let answered = match taken {
             Taken::Http1(sender) => {

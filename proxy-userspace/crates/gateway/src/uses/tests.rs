@@ -59,14 +59,21 @@ fn a_token_is_good_once_whoever_has_the_file_open() {
     let again = folder.open(BOOT, NOW);
     assert_eq!(again.take(&once("a"), NOW), Err(UseFault::Again));
     assert_eq!(again.held(), (3, 100_000));
-    assert_eq!(again.take(&once("a"), NOW + 700), Ok(()), "it was over");
+    let later = Once {
+        last: NOW + 1_300,
+        ..once("a")
+    };
+    assert_eq!(again.take(&later, NOW + 700), Ok(()), "it was over");
+    // What is over itself may have been forgotten.
+    let over = again.take(&once("z"), NOW + 700);
+    assert_eq!(over, Err(UseFault::Unknown));
 }
 
 #[test]
 fn of_many_threads_and_files_one_has_it() {
     let folder = Folder::new("race");
     let opened: Vec<Uses> = (0..3).map(|_| folder.open(BOOT, NOW)).collect();
-    let firsts = std::thread::scope(|scope| {
+    let firsts = thread::scope(|scope| {
         let take = |uses: &Uses| {
             let ids = (0..2_000).map(|id| id.to_string());
             ids.filter(|id| uses.take(&once(id), NOW).is_ok()).count()
@@ -145,6 +152,50 @@ fn what_a_crash_of_the_machine_may_have_lost_is_refused() {
         ..once("d")
     };
     assert_eq!(uses.take(&it, NOW + 300), Err(UseFault::Again));
+}
+
+#[test]
+fn a_file_that_was_settled_once_is_not_trusted_for_what_came_after() {
+    let folder = Folder::new("settled");
+    let uses = folder.open(BOOT, NOW);
+    assert_eq!(uses.take(&once("a"), NOW), Ok(()));
+    uses.settle(NOW).expect("settled");
+    drop(uses);
+    let on_disk = fs::read(folder.file()).expect("a file");
+    // The next process of the same boot; the machine goes down before its uses reach the disk.
+    let uses = folder.open(BOOT, NOW + 1);
+    let begun = fs::read(folder.file()).expect("a file");
+    assert_eq!(uses.take(&once("b"), NOW + 1), Ok(()));
+    drop(uses);
+    assert_eq!(begun.len(), on_disk.len());
+    fs::write(folder.file(), &begun).expect("written");
+    let uses = folder.open(OTHER_BOOT, NOW + 2);
+    assert_eq!(uses.take(&once("b"), NOW + 2), Err(UseFault::Unknown));
+    drop(uses);
+    // Nor is one that lost all it had.
+    fs::write(folder.file(), "").expect("written");
+    let uses = folder.open(OTHER_BOOT, NOW + 3);
+    assert_eq!(uses.unknown_before(), Some(NOW + 3));
+}
+
+#[test]
+fn a_process_that_keeps_the_lock_keeps_nobody_waiting_for_long() {
+    let folder = Folder::new("held");
+    let uses = folder.open(BOOT, NOW);
+    let other = options().open(folder.file().with_extension("lock"));
+    let other = other.expect("a lock");
+    let held = Exclusive::of(&other, AT_REST).expect("held");
+    assert_eq!(uses.take(&once("a"), NOW), Err(UseFault::Failing));
+    let began = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(uses.take(&once("a"), NOW), Err(UseFault::Failing));
+    }
+    assert!(began.elapsed() < IN_A_REQUEST * 50, "each waited anew");
+    drop(held);
+    while uses.take(&once("a"), NOW) == Err(UseFault::Failing) {
+        thread::sleep(BETWEEN_TRIES);
+    }
+    assert_eq!(uses.take(&once("a"), NOW), Err(UseFault::Again));
 }
 
 #[test]
