@@ -20,8 +20,9 @@ use serde_json::{Value, json};
 const SOON: Duration = Duration::from_secs(15);
 
 fn assert_no_keys(front: &Front, why: &str) -> Rigged<()> {
-    let printed = front.daemon.printed();
-    assert!(printed.contains("NO KEYS"), "{printed}");
+    // It answers its operator before it has asked for them.
+    let told = || Some(front.daemon.printed()).filter(|it| it.contains("NO KEYS"));
+    let printed = eventually("there are no keys", SOON, told)?;
     assert!(printed.contains(why), "{printed}");
     let answer = front.get("/orders/1", &front.token("orders:read")?)?;
     assert_eq!(answer.status, 401, "{answer:?}");
