@@ -51,6 +51,7 @@ fn assert_recorded(front: &Front, path: &str, reason: &str, status: u16) -> Rigg
     Ok(())
 }
 
+/// Case 60.
 #[test]
 fn answers_end_when_their_token_is_revoked_and_others_go_on() -> Rigged<()> {
     let service = service()?;
@@ -97,6 +98,7 @@ fn an_answer_that_has_just_begun_ends_as_well() -> Rigged<()> {
     assert_recorded(&front, "/orders/silent", "token_revoked", 200)
 }
 
+/// Case 60.
 #[test]
 fn answers_end_with_their_token() -> Rigged<()> {
     let service = service()?;
@@ -146,6 +148,7 @@ fn a_request_that_waits_for_its_answer_is_refused_when_its_token_ends() -> Rigge
     assert_recorded(&front, "/orders/late", "token_expired", 401)
 }
 
+/// Case 60.
 #[test]
 fn websockets_end_when_their_token_is_revoked_or_over() -> Rigged<()> {
     let server = EchoServer::start()?;

@@ -143,6 +143,7 @@ fn let_in_at_once(front: &Front, token: &str, times: usize) -> Rigged<usize> {
     Ok(codes.iter().filter(|it| **it == "200").count())
 }
 
+/// Case 56.
 #[test]
 fn of_many_at_once_on_all_workers_one_is_let_in() -> Rigged<()> {
     let front = ground()?.add("[admin]", "")?.start()?;
@@ -153,6 +154,7 @@ fn of_many_at_once_on_all_workers_one_is_let_in() -> Rigged<()> {
     Ok(())
 }
 
+/// Case 56.
 #[test]
 fn what_was_used_stays_so_through_reloads_and_restarts() -> Rigged<()> {
     let front = ground()?.start()?;

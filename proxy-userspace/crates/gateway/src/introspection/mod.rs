@@ -202,16 +202,19 @@ impl Introspector {
         let token = token.to_owned();
         // It goes on when whoever began it is gone: others may wait.
         tokio::spawn(async move {
-            let outcome = flying.introspector.ask(asked, &token).await;
+            let outcome = flying.introspector.ask(asked, &token, was_good).await;
             drop(flying);
             landing.send_replace(Some(outcome));
         });
         Ok(flight)
     }
 
-    async fn ask(&self, asked: AskedFor, token: &str) -> Outcome {
-        let Some(turn) = self.bounds.turn().await else {
+    async fn ask(&self, asked: AskedFor, token: &str, was_good: bool) -> Outcome {
+        let Some(turn) = self.bounds.turn(was_good).await else {
             self.count(Count::Busy);
+            if !was_good {
+                self.bounds.spend(Instant::now());
+            }
             return Err(IntrospectionFault::Busy.into());
         };
         let answered = self.question.ask(token).await;
