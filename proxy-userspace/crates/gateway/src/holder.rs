@@ -330,6 +330,9 @@ mod tests {
         );
         let quoting = rig.sign(&json!({"nonce": nonce, "iat": NOW + 20, "jti": "2"}));
         assert_eq!(rig.judge(&quoting, NOW + 20), Ok(None));
+        // By the clock of today, which is behind that of the cases above.
+        let rig = Rig::new(ProofRules::default());
+        rig.proofs.seal();
         rig.proofs.reopen();
         let now = unix_now() + 60;
         assert_eq!(rig.judge(&made(now), now), Ok(None));
