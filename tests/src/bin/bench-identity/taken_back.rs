@@ -137,10 +137,10 @@ fn ask(connection: &mut TlsClient, token: &str) -> io::Result<u16> {
 
 /// Sends a request; the head of its answer.
 fn request(connection: &mut TlsClient, path: &str, token: &str) -> io::Result<String> {
-    write!(
-        connection,
-        "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\n\r\n"
-    )?;
+    // In one piece: of several, the kernel would keep the second back until the first is acknowledged.
+    let text =
+        format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\n\r\n");
+    connection.write_all(text.as_bytes())?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
