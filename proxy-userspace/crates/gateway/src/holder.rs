@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use policy::CanonicalRequest;
 
 use crate::{
-    replay::{Name, ReplaySet, Use},
+    replay::{ReplaySet, Use, name_of},
     sent::only_field,
     token::{
         Asked, Nonces, Proof, ProofFault, ProofRules, Standing, TokenFault, Verified, unix_now,
@@ -208,9 +208,7 @@ impl Proofs {
         let mut hash = Context::new(&SHA256);
         hash.update(&proof.key);
         hash.update(proof.id.as_bytes());
-        let mut name = Name::default();
-        let length = name.len();
-        name.copy_from_slice(&hash.finish().as_ref()[..length]);
+        let name = name_of(&hash.finish());
         let last = proof.issued.saturating_add(self.rules.window.as_secs());
         match self.used.enter(name, last, now) {
             Use::First => Ok(()),

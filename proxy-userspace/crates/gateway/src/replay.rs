@@ -6,6 +6,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use aws_lc_rs::digest::Digest;
+
 /// Seconds of one span: what is over is known to be so with its whole span.
 const SPAN: u64 = 8;
 
@@ -14,6 +16,14 @@ const SWEPT: usize = 1_024;
 
 /// The first half of a SHA-256: nobody finds two uses with one name.
 pub(crate) type Name = [u8; 16];
+
+/// The name of what has this SHA-256.
+pub(crate) fn name_of(hash: &Digest) -> Name {
+    let mut name = Name::default();
+    let length = name.len();
+    name.copy_from_slice(&hash.as_ref()[..length]);
+    name
+}
 
 /// What becomes of a use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,7 +28,7 @@ use rustix::{
 
 pub use self::format::BootId;
 use self::format::{HEAD, Head, RECORD, read_record, record};
-use crate::replay::{Name, Use, Used};
+use crate::replay::{Name, Use, Used, name_of};
 
 /// Records beyond twice those that count, after which the file is written anew.
 const SPARE: usize = 16 * 1024;
@@ -191,7 +191,7 @@ impl Uses {
     /// # Errors
     /// Why it isn't good.
     pub fn take(&self, once: &Once<'_>, now: u64) -> Result<(), UseFault> {
-        let name = name_of(once);
+        let name = name(once);
         let mut kept = self.kept();
         let done = self.exclusively(&mut kept, now, IN_A_REQUEST, |kept, most| {
             if once.issued <= kept.unknown.saturating_add(once.leeway) && kept.unknown > 0 {
@@ -386,15 +386,12 @@ fn write_anew(path: &Path, boot: BootId, kept: &mut Kept) -> io::Result<()> {
 }
 
 /// Issuers number their tokens each for itself.
-fn name_of(once: &Once<'_>) -> Name {
+fn name(once: &Once<'_>) -> Name {
     let mut hash = Context::new(&SHA256);
     hash.update(&(once.issuer.len() as u64).to_le_bytes());
     hash.update(once.issuer.as_bytes());
     hash.update(once.token_id.as_bytes());
-    let mut name = Name::default();
-    let length = name.len();
-    name.copy_from_slice(&hash.finish().as_ref()[..length]);
-    name
+    name_of(&hash.finish())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::renewal::Renewals;
-use crate::replay::{Name, ReplaySet};
+use crate::replay::{self, Name, ReplaySet};
 
 /// Attempts that were answered, and sessions that were ended, at a time: some 3 MiB of each.
 const MOST: usize = 64 * 1024;
@@ -56,11 +56,7 @@ impl LoginMemory {
 
 /// Half of the SHA-256 of parts that hold no zero byte.
 pub(super) fn name_of(parts: &[&str]) -> Name {
-    let hash = digest(&SHA256, parts.join("\0").as_bytes());
-    let mut name = Name::default();
-    let length = name.len();
-    name.copy_from_slice(&hash.as_ref()[..length]);
-    name
+    replay::name_of(&digest(&SHA256, parts.join("\0").as_bytes()))
 }
 
 #[cfg(test)]
