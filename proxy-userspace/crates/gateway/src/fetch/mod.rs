@@ -323,6 +323,17 @@ impl Fetcher {
             .map_err(|error| FetchError::Transport(chain(&error)))
     }
 
+    /// The body of an answer, up to the largest that there may be.
+    async fn whole(&self, response: Response<Incoming>) -> Result<Bytes, FetchError> {
+        let largest = self.bounds.largest;
+        let body = Limited::new(response.into_body(), largest).collect().await;
+        let body = body.map_err(|error| FetchError::Body {
+            largest,
+            problem: chain(error.as_ref()),
+        })?;
+        Ok(body.to_bytes())
+    }
+
     async fn read(&self, response: Response<Incoming>) -> Result<Fetched, FetchError> {
         let status = response.status();
         match status {
@@ -348,14 +359,8 @@ impl Fetcher {
             last_modified: field(&response, &header::LAST_MODIFIED),
         };
         let fresh = freshness(response.headers());
-        let largest = self.bounds.largest;
-        let body = Limited::new(response.into_body(), largest).collect().await;
-        let body = body.map_err(|error| FetchError::Body {
-            largest,
-            problem: chain(error.as_ref()),
-        })?;
         Ok(Fetched::Document {
-            bytes: body.to_bytes(),
+            bytes: self.whole(response).await?,
             validators,
             fresh,
         })

@@ -3,9 +3,8 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
 
-use super::{FetchError, Fetcher, chain};
+use super::{FetchError, Fetcher};
 
 /// What a server said to a form.
 #[derive(Clone, Debug)]
@@ -47,15 +46,9 @@ impl Fetcher {
         }
         let response = self.send(request).await?;
         let status = response.status();
-        let largest = self.bounds.largest;
-        let body = Limited::new(response.into_body(), largest).collect().await;
-        let body = body.map_err(|error| FetchError::Body {
-            largest,
-            problem: chain(error.as_ref()),
-        })?;
         Ok(Replied {
             status,
-            bytes: body.to_bytes(),
+            bytes: self.whole(response).await?,
         })
     }
 }
