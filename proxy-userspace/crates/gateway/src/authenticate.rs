@@ -219,7 +219,7 @@ impl Caller {
         match self {
             Self::Token(held) => &held.verified.principal,
             Self::Certificate(principal) => principal,
-            Self::ApiKey(held) => &held.holder,
+            Self::ApiKey(held) => held.holder(),
             Self::Session(entered) => &entered.verified.principal,
         }
     }
@@ -238,7 +238,7 @@ impl Caller {
         match self {
             Self::Token(held) => held.verified.key_id.clone(),
             Self::Certificate(_) => None,
-            Self::ApiKey(held) => Some(held.id.to_string()),
+            Self::ApiKey(held) => Some(held.id().to_string()),
             Self::Session(entered) => entered.verified.key_id.clone(),
         }
     }

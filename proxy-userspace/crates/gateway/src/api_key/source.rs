@@ -57,16 +57,21 @@ pub struct ApiKeys {
 /// A key that is good.
 #[derive(Clone, Debug)]
 pub(crate) struct HeldKey {
-    pub(crate) id: ApiKeyId,
-    pub(crate) holder: Arc<Principal>,
-    hash: KeptHash,
-    expires: Option<u64>,
+    kept: KeptKey,
     source: Arc<ApiKeys>,
     /// Of the keys that it was one of.
     generation: u64,
 }
 
 impl HeldKey {
+    pub(crate) fn id(&self) -> ApiKeyId {
+        self.kept.id
+    }
+
+    pub(crate) fn holder(&self) -> &Principal {
+        &self.kept.holder
+    }
+
     /// Whether it is still one of its place's, of the same holder and under the same hash.
     ///
     /// # Errors
@@ -77,21 +82,21 @@ impl HeldKey {
             return Ok(());
         }
         let keys = self.source.keys.load();
-        let kept = keys.get(&self.id).ok_or(ApiKeyFault::Unknown)?;
-        if kept.hash != self.hash {
+        let kept = keys.get(&self.kept.id).ok_or(ApiKeyFault::Unknown)?;
+        if kept.hash != self.kept.hash {
             return Err(ApiKeyFault::Wrong);
         }
         // What was permitted was permitted to somebody else.
-        if kept.holder != self.holder {
+        if kept.holder != self.kept.holder {
             return Err(ApiKeyFault::Changed);
         }
-        (self.expires, self.generation) = (kept.expires, generation);
+        (self.kept.expires, self.generation) = (kept.expires, generation);
         Ok(())
     }
 
     /// Seconds since the epoch: not good from then on.
     pub(crate) fn expires(&self) -> Option<u64> {
-        self.expires
+        self.kept.expires
     }
 
     /// Tells of other keys in its place, whoever waited before.
@@ -193,10 +198,7 @@ pub(crate) fn held_key<'k>(
         if let Some(kept) = source.keys.load().get(&key.id()) {
             kept.judge(&key, now)?;
             return Ok(Some(HeldKey {
-                id: kept.id,
-                holder: Arc::clone(&kept.holder),
-                hash: kept.hash,
-                expires: kept.expires,
+                kept: kept.clone(),
                 source: Arc::clone(source),
                 generation,
             }));
@@ -271,7 +273,7 @@ mod tests {
             headers.append(*name, value);
         }
         let held = held_key(&headers, sources.iter(), NOW)?;
-        Ok(held.map(|held| held.holder.subject.clone()))
+        Ok(held.map(|held| held.holder().subject.clone()))
     }
 
     #[test]
