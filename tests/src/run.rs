@@ -3,7 +3,8 @@
 use std::{
     ffi::OsStr,
     fmt,
-    process::{Command, Output},
+    io::Write as _,
+    process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -66,6 +67,22 @@ pub fn output(command: &mut Command) -> Rigged<Output> {
     command
         .output()
         .map_err(|error| RigError(format!("{command:?}: {error}")))
+}
+
+/// Runs a prepared command to its end with a line on its standard input, however that is.
+///
+/// # Errors
+/// When it can't be run.
+pub fn output_of_line(command: &mut Command, line: &str) -> Rigged<Output> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(stdin) = &mut child.stdin {
+        writeln!(stdin, "{line}")?;
+    }
+    Ok(child.wait_with_output()?)
 }
 
 /// Waits until `probe` gives something, at most `limit`.

@@ -2,15 +2,14 @@
 //! process.
 
 use std::{
-    io::Write as _,
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
 use portcullis_tests::{
     front::Front,
     pki::unix_now,
-    run::{Rigged, eventually, output},
+    run::{Rigged, eventually, output, output_of_line},
 };
 use serde_json::{Value, json};
 
@@ -179,17 +178,8 @@ fn a_second_revocation_extends_the_first_and_never_shortens_it() -> Rigged<()> {
 fn a_token_is_revoked_by_itself_and_never_shown() -> Rigged<()> {
     let front = Front::open()?;
     let revoke = |token: &str| -> Rigged<String> {
-        let mut child = front
-            .daemon
-            .ask_command(&["token", "revoke", "--token", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        if let Some(stdin) = &mut child.stdin {
-            writeln!(stdin, "{token}")?;
-        }
-        let said = child.wait_with_output()?;
+        let words = ["token", "revoke", "--token", "-"];
+        let said = output_of_line(&mut front.daemon.ask_command(&words), token)?;
         let both = [said.stdout, said.stderr].concat();
         Ok(String::from_utf8_lossy(&both).into_owned())
     };

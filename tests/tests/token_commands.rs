@@ -3,16 +3,15 @@
 
 use std::{
     fs,
-    io::Write as _,
     os::unix::fs::PermissionsExt as _,
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 
 use portcullis_tests::{
     daemon::portcullis,
     ground::Ground,
     pki::{TokenIssuer, unix_now, unsigned},
-    run::{Rigged, output},
+    run::{Rigged, output, output_of_line},
 };
 use serde_json::{Value, json};
 
@@ -23,17 +22,9 @@ fn written(ground: Ground) -> Rigged<(Ground, String)> {
 }
 
 fn inspect(config: &str, token: &str, args: &[&str]) -> Rigged<Output> {
-    let mut child = Command::new(portcullis())
-        .args(["token", "inspect", "-", "--config", config])
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    if let Some(stdin) = &mut child.stdin {
-        writeln!(stdin, "{token}")?;
-    }
-    Ok(child.wait_with_output()?)
+    let mut command = Command::new(portcullis());
+    command.args(["token", "inspect", "-", "--config", config]);
+    output_of_line(command.args(args), token)
 }
 
 fn text(output: &Output) -> String {
